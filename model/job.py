@@ -1,0 +1,291 @@
+"""Jobs: a named definition of what runs when, and the record that the store keeps of it.
+
+`Job` is what users write: a value, checked when it is made. `JobRecord` is that definition with its life: id, state,
+generation, cursor. A real change of the definition gives a new generation; the cursor says up to which nominal time
+(that one included) everything is accounted for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+from attrs import define, field, frozen
+
+from .errors import InvalidArgument
+from .instants import Instant, Micros
+from .payload import JsonText, to_labels
+from .policies import (
+    DEFAULT_MISFIRE,
+    NO_RETRY,
+    Misfire,
+    OnLeaseLost,
+    Overlap,
+    Recovery,
+    Retry,
+    count_of,
+    misfire_from_json,
+    misfire_to_json,
+    one_of,
+    optional_count,
+    optional_length,
+)
+from .schedule import BoundSchedule, Schedule, schedule_from_json
+from .strategies import LOCAL, RunOn, run_on_from_json, run_on_to_json, to_run_on
+from .task import Call, to_call
+from .work import DEFAULT_QUEUE, Work, labels_text, work_from_row
+
+_LONGEST_NAME = 200
+_MOST_PRIORITY = 2**31 - 1
+_SHORT = 1000
+"""Characters of arguments up to which equal works are looked for."""
+
+
+class JobState(StrEnum):
+    """The life of a job. `stopped` is final: a schedule that is exhausted, a limit reached, or `stop_job`."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+RUN_OUT = frozenset(("exhausted", "limit"))
+"""Reasons for which a job has stopped by itself: what it has fired still runs."""
+
+
+def check_name(name: object, argument: str = "name") -> str:
+    """A job's or a queue's name: printable text of reasonable length."""
+    if not isinstance(name, str) or not name or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise InvalidArgument(argument, name, f"must be printable text of 1 to {_LONGEST_NAME} characters")
+    return name
+
+
+def to_priority(priority: object) -> int:
+    """A priority: any 32-bit whole number; higher ones start first."""
+    if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > _MOST_PRIORITY:
+        raise InvalidArgument("priority", priority, "must be a whole number of 32 bits; higher ones start first")
+    return priority
+
+
+@frozen(init=False)
+class Job:
+    """A task with its arguments, schedule and policies, under a name. Raises `InvalidArgument` for what cannot work.
+
+    `task` is `task.call(...)`, a registered task or a name with `args`. `schedule=None` makes a job that only `run_job`
+    runs. `max_running` is how many of its executions may run at once before `overlap` decides. `jitter` moves each
+    start by a fixed share of itself, deterministic by job and nominal time and never past the next one; `limit` is the
+    number of fires after which the job is finished. `start_by` is how long after it is due an execution may still
+    start. Durations are `timedelta` or seconds.
+    """
+
+    name: str
+    work: Work
+    schedule: Schedule | None
+    misfire: Misfire
+    overlap: Overlap
+    max_running: int
+    jitter: Micros
+    limit: int | None
+    run_on: RunOn
+    state: JobState
+
+    def __init__(
+        self,
+        name: str,
+        task: object,
+        schedule: Schedule | None = None,
+        *,
+        args: Mapping[str, Any] | None = None,
+        misfire: Misfire = DEFAULT_MISFIRE,
+        overlap: Overlap | str = Overlap.SKIP,
+        max_running: int = 1,
+        retry: Retry = NO_RETRY,
+        timeout: timedelta | float | None = None,
+        start_by: timedelta | float | None = None,
+        recovery: Recovery | str = Recovery.RETRY,
+        recoveries: int = 3,
+        on_lease_lost: OnLeaseLost | str = OnLeaseLost.CONTINUE,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = 0,
+        labels: Mapping[str, str] | None = None,
+        jitter: timedelta | float = 0,
+        limit: int | None = None,
+        run_on: RunOn | str = LOCAL,
+        paused: bool = False,
+    ) -> None:
+        call: Call = to_call(task, args)
+        if schedule is not None and not isinstance(schedule, Schedule):
+            raise InvalidArgument(
+                "schedule", schedule, "must be a schedule such as Cron('0 3 * * *') or Every(minutes=5)"
+            )
+        if not isinstance(misfire, Misfire):
+            raise InvalidArgument("misfire", misfire, "must be a Misfire(...)")
+        work = make_work(
+            call,
+            queue=queue,
+            priority=priority,
+            labels=labels,
+            retry=retry,
+            timeout=timeout,
+            start_by=start_by,
+            recovery=recovery,
+            recoveries=recoveries,
+            on_lease_lost=on_lease_lost,
+        )
+        self.__attrs_init__(
+            check_name(name),
+            work,
+            schedule,
+            misfire,
+            one_of("overlap", Overlap)(overlap),
+            count_of("max_running")(max_running),
+            optional_length("jitter")(jitter) or 0,
+            optional_count("limit")(limit),
+            to_run_on(run_on),
+            JobState.PAUSED if paused else JobState.ACTIVE,
+        )
+
+    def bind(self, job_id: str, anchor: Instant) -> BoundSchedule | None:
+        """The schedule as this job's own, or None where there is none."""
+        return None if self.schedule is None else self.schedule.bind(job_id, self.name, anchor)
+
+
+def make_work(
+    call: Call,
+    *,
+    queue: str = DEFAULT_QUEUE,
+    priority: int = 0,
+    labels: Mapping[str, str] | None = None,
+    retry: Retry = NO_RETRY,
+    timeout: timedelta | float | None = None,
+    start_by: timedelta | float | None = None,
+    recovery: Recovery | str = Recovery.RETRY,
+    recoveries: int = 3,
+    on_lease_lost: OnLeaseLost | str = OnLeaseLost.CONTINUE,
+) -> Work:
+    """The work of a job or of an enqueued call, each option checked under its own name."""
+    if not isinstance(retry, Retry):
+        raise InvalidArgument("retry", retry, "must be a Retry(...)")
+    work = Work(
+        task=call.task,
+        args=call.args,
+        queue=check_name(queue, "queue"),
+        priority=to_priority(priority),
+        labels=to_labels(labels),
+        retry=retry,
+        timeout=optional_length("timeout", least=1)(timeout),
+        start_by=optional_length("start_by")(start_by),
+        recovery=one_of("recovery", Recovery)(recovery),
+        recoveries=count_of("recoveries", least=0)(recoveries),
+        on_lease_lost=one_of("on_lease_lost", OnLeaseLost)(on_lease_lost),
+    )
+    return _shared(work) if len(work.args) < _SHORT else work
+
+
+@lru_cache(maxsize=4096)
+def _shared(work: Work) -> Work:
+    """One value for equal works: thousands of jobs that run the same task hold one between them."""
+    return work
+
+
+@define
+class JobRecord:
+    """A job as the store keeps it. Handed out as a snapshot: changing one changes nothing."""
+
+    id: str
+    job: Job
+    state: JobState
+    generation: int
+    """Grows by one with each real change of the definition."""
+    revision: int
+    """The store's revision of its last change; grows over all jobs."""
+    anchor: Instant
+    """Where `Every` counts from: the first add, or the last change of the schedule."""
+    cursor: Instant
+    """Every nominal time up to and including this one is accounted for."""
+    horizon: Instant
+    """Verdicts are kept from here on."""
+    schedule_generation: int
+    """The generation in which the present schedule came."""
+    created_at: Instant
+    updated_at: Instant
+    reason: str | None = None
+    """Why it is paused or stopped, where a rule and not a person did it: `exhausted`, `limit`, ..."""
+    fired: int = 0
+    """How many nominal times have fired, for `limit`."""
+    declared: bool = False
+    """Whether code declares it (as opposed to `add_job` at run time)."""
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self.job.name
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The job's schedule."""
+        return self.job.schedule
+
+    def bind(self) -> BoundSchedule | None:
+        """The schedule bound to this job."""
+        return self.job.bind(self.id, self.anchor)
+
+
+@frozen
+class ScheduleEpoch:
+    """A span of a job's life under one schedule: what ledger ranges of that span are read with."""
+
+    job_id: str
+    generation: int
+    name: str
+    schedule: Schedule
+    anchor: Instant
+    since: Instant
+    """Exclusive: its times count after this."""
+    until: Instant | None = field(default=None)
+    """Inclusive; None while it lasts."""
+
+
+def job_to_json(job: Job) -> JsonText:
+    """The definition as JSON text: what the store keeps of it."""
+    work = job.work
+    data: dict[str, Any] = {
+        "task": work.task,
+        "args": work.args,
+        "queue": work.queue,
+        "priority": work.priority,
+        "labels": labels_text(work.labels),
+        "rules": work.to_json(),
+        "schedule": None if job.schedule is None else job.schedule.to_json(),
+        "misfire": misfire_to_json(job.misfire),
+        "overlap": job.overlap.value,
+        "max_running": job.max_running,
+        "jitter": job.jitter,
+        "limit": job.limit,
+        "run_on": run_on_to_json(job.run_on),
+    }
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def job_from_json(name: str, text: JsonText) -> Job:
+    """The inverse of `job_to_json`. Raises `ClepsydraError`, `KeyError` or `ValueError` on a damaged text."""
+    data = json.loads(text)
+    work = work_from_row(data["task"], data["args"], data["queue"], data["priority"], data["labels"], data["rules"])
+    job = object.__new__(Job)
+    job.__attrs_init__(
+        name,
+        work,
+        None if data["schedule"] is None else schedule_from_json(data["schedule"]),
+        misfire_from_json(data["misfire"]),
+        Overlap(data["overlap"]),
+        data["max_running"],
+        data["jitter"],
+        data["limit"],
+        run_on_from_json(data["run_on"]),
+        JobState.ACTIVE,
+    )
+    return job

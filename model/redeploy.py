@@ -1,0 +1,96 @@
+"""Redeploy: what a definition means for the job that the store already has under its name.
+
+An equal definition is no change. Other fields with the same schedule: a new generation, cursor and waiting work kept.
+Another schedule: the job counts from now, and what had not started is superseded. A job that has ended begins a new
+life when it is given a new definition. The store keeps the state of what code declares; `add_job` says the state
+itself.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from attrs import evolve
+
+from .instants import Instant
+from .job import Job, JobRecord, JobState
+
+Change: TypeAlias = Literal["unchanged", "updated", "rescheduled", "readded"]
+
+
+def compare(stored: JobRecord, job: Job) -> Change:
+    """What putting `job` over a stored one amounts to, its state left aside."""
+    if evolve_state(stored.job, JobState.ACTIVE) == evolve_state(job, JobState.ACTIVE):
+        return "unchanged"
+    if stored.state is JobState.STOPPED:
+        return "readded"
+    return "updated" if stored.job.schedule == job.schedule else "rescheduled"
+
+
+def evolve_state(job: Job, state: JobState) -> Job:
+    """The same definition with another initial state."""
+    if job.state is state:
+        return job
+    copy = object.__new__(Job)
+    copy.__attrs_init__(
+        job.name,
+        job.work,
+        job.schedule,
+        job.misfire,
+        job.overlap,
+        job.max_running,
+        job.jitter,
+        job.limit,
+        job.run_on,
+        state,
+    )
+    return copy
+
+
+def first_record(job_id: str, job: Job, declared: bool, now: Instant, revision: int) -> JobRecord:
+    """The record of a job that is added: it counts from now, and one that has no time to come is finished already."""
+    record = JobRecord(
+        id=job_id,
+        job=evolve_state(job, JobState.ACTIVE),
+        state=job.state,
+        generation=1,
+        revision=revision,
+        anchor=now,
+        cursor=now,
+        horizon=now,
+        schedule_generation=1,
+        created_at=now,
+        updated_at=now,
+        declared=declared,
+    )
+    finish_if_exhausted(record)
+    return record
+
+
+def redeployed(stored: JobRecord, job: Job, declared: bool, now: Instant, revision: int, change: Change) -> JobRecord:
+    """The record after an `updated` or `rescheduled` change; one that has fired as often as it may now is finished."""
+    record = evolve(
+        stored,
+        job=evolve_state(job, JobState.ACTIVE),
+        generation=stored.generation + 1,
+        revision=revision,
+        updated_at=now,
+        declared=declared,
+    )
+    if change == "rescheduled":
+        record.anchor = now
+        record.cursor = max(now, stored.cursor)
+        record.schedule_generation = record.generation
+        finish_if_exhausted(record)
+    if job.limit is not None and record.fired >= job.limit:
+        record.state, record.reason = JobState.STOPPED, "limit"
+    return record
+
+
+def finish_if_exhausted(record: JobRecord) -> None:
+    """Stop a job whose schedule has no time after its cursor."""
+    bound = record.bind()
+    if bound is None or bound.driven_by != "time" or bound.next_after(record.cursor) is not None:
+        return
+    record.state = JobState.STOPPED
+    record.reason = "exhausted"
