@@ -1,0 +1,146 @@
+"""Finishing: signs of life and outcomes, each fenced by its attempt and its node (law 3).
+
+An outcome is applied once. Its repeat is recognised and answered as applied; what names an attempt that was never its
+own, or is no longer, is stale: it changes nothing. The one exception frees: the end of a task that was asked to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from attrs import Factory, define
+
+from ..model.execution import Attempt, Ending, Execution, Kind, Outcome, State
+from ..model.instants import Instant
+from ..model.job import JobRecord
+from .holding import Holding
+from .protocol import Beat, BeatAnswer, Finished
+from .settling import is_ready, note_ready, past_attempt, try_again
+
+_FINAL = {Ending.SUCCEEDED: State.SUCCEEDED, Ending.FAILED: State.FAILED, Ending.CANCELLED: State.CANCELLED}
+
+
+class Finishing(Holding):
+    """`heartbeat` and `finish`, over the primitives."""
+
+    def heartbeat(self, node_id: str, beats: Sequence[Beat], now: Instant) -> Mapping[str, BeatAnswer]:
+        """Per attempt: kept, cancel or gone."""
+        if not beats:
+            return {}
+        progressed: list[Execution] = []
+        with self.transaction() if any(beat.progress is not None for beat in beats) else self.reading():
+            rows = self.executions_by_id([beat.execution_id for beat in beats])
+            answers: dict[str, BeatAnswer] = {}
+            for beat in beats:
+                row = rows.get(beat.execution_id)
+                answers[beat.attempt_id] = answer = _beat(row, beat, node_id)
+                if row is not None and answer == "kept" and beat.progress is not None:
+                    row.progress = beat.progress
+                    progressed.append(row)
+            self.update_executions(progressed)
+        return answers
+
+    def finish(self, outcomes: Sequence[Outcome], now: Instant) -> Finished:
+        """Record how attempts ended (law 3)."""
+        if not outcomes:
+            return Finished()
+        with self.transaction():
+            rows = self.executions_by_id([outcome.execution_id for outcome in outcomes], lock=True)
+            again = {row.job_id for row in rows.values() if row.job_id and row.state is State.RUNNING}
+            desk = _Desk(rows, self.jobs_by_id(again, lock=True) if again and _follows(outcomes) else {})
+            for outcome in outcomes:
+                desk.report(outcome)
+            self._write_outcomes(desk, now)
+            self._recognise_old_repeats(desk, outcomes)
+        return desk.answer
+
+    def _write_outcomes(self, desk: _Desk, now: Instant) -> None:
+        changed, answer = list(desk.changed.values()), desk.answer
+        self.insert_attempts(desk.past)
+        self.update_executions(changed)
+        note_ready(answer.ready, (row for row in changed if is_ready(row, now)))
+        answer.ended = [
+            (row.job_id, row.finished_at or now)
+            for row in changed
+            if row.job_id is not None and row.finished and not row.occupies
+        ]
+        note_ready(answer.ready, self.release_held({job_id for job_id, _ in answer.ended}, now))
+
+    def _recognise_old_repeats(self, desk: _Desk, outcomes: Sequence[Outcome]) -> None:
+        """A repeat may come when further attempts have followed: its own outcome is history by then, not stale."""
+        for outcome in outcomes:
+            if outcome.attempt_id not in desk.answer.stale or outcome.execution_id not in desk.rows:
+                continue
+            recorded = (outcome.attempt_id, outcome.node, outcome.ending.value)
+            past = self.attempt_rows(outcome.execution_id)
+            if any((attempt.id, attempt.node, attempt.ending) == recorded for attempt in past):
+                desk.answer.stale.discard(outcome.attempt_id)
+                desk.answer.applied.add(outcome.attempt_id)
+
+
+def _follows(outcomes: Sequence[Outcome]) -> bool:
+    return any(outcome.ending not in _FINAL for outcome in outcomes)
+
+
+def _beat(row: Execution | None, beat: Beat, node_id: str) -> BeatAnswer:
+    if row is None or row.attempt_id != beat.attempt_id or row.node != node_id:
+        return "gone"
+    if row.state is State.RUNNING:
+        return "kept"
+    return "cancel" if row.state is State.CANCELLED and row.occupies else "gone"
+
+
+@define
+class _Desk:
+    """Takes the outcomes of one call one after another."""
+
+    rows: Mapping[str, Execution]
+    jobs: Mapping[str, JobRecord]
+    changed: dict[str, Execution] = Factory(dict[str, Execution])
+    past: list[Attempt] = Factory(list[Attempt])
+    answer: Finished = Factory(Finished)
+
+    def report(self, outcome: Outcome) -> None:
+        """Apply one outcome, or find it repeated or stale."""
+        row = self.rows.get(outcome.execution_id)
+        if row is None:
+            self.answer.stale.add(outcome.attempt_id)
+        elif outcome.next_attempt_id and row.attempt_id == outcome.next_attempt_id:
+            self.answer.applied.add(outcome.attempt_id)  # its own repeat: that attempt follows already
+        elif row.attempt_id != outcome.attempt_id or (row.node is not None and row.node != outcome.node):
+            self.answer.stale.add(outcome.attempt_id)
+        elif row.finished:
+            self._report_again(outcome, row)
+        elif outcome.ending in _FINAL:
+            self._end(outcome, row)
+        elif row.state is State.RUNNING:
+            self._go_on(outcome, row)
+        else:
+            self.answer.stale.add(outcome.attempt_id)  # what has not started cannot be interrupted
+
+    def _report_again(self, outcome: Outcome, row: Execution) -> None:
+        """An outcome for what is finished: its own repeat, or the end of a task that was asked to stop."""
+        if row.occupies:
+            row.occupies = False
+            self.changed[row.id] = row
+        same = _FINAL.get(outcome.ending) is row.state
+        (self.answer.applied if same else self.answer.stale).add(outcome.attempt_id)
+
+    def _end(self, outcome: Outcome, row: Execution) -> None:
+        self.answer.applied.add(outcome.attempt_id)
+        self.changed[row.id] = row
+        row.state = _FINAL[outcome.ending]
+        row.finished_at, row.occupies = outcome.at, False
+        row.result, row.error = outcome.result, outcome.error
+        if row.first_started_at is None and row.nominal is not None:
+            row.verdict = Kind.CANCELLED
+            row.reason = "ended before it started"
+
+    def _go_on(self, outcome: Outcome, row: Execution) -> None:
+        self.answer.applied.add(outcome.attempt_id)
+        self.changed[row.id] = row
+        self.past.append(past_attempt(row, outcome.ending.value, outcome.at, outcome.error))
+        if outcome.error is not None:
+            row.error = outcome.error
+        follows = row.attempt + 1 if outcome.ending is Ending.RETRY else row.attempt
+        try_again(row, outcome.next_attempt_id, outcome.not_before, follows, self.jobs.get(row.job_id or ""))

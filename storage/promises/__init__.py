@@ -1,0 +1,1 @@
+"""What every store must do, as checks: one module for each part of the protocol; `storage.conformance` lists them."""

@@ -1,0 +1,329 @@
+"""Connections to one SQLite file: one for each thread, their transactions, and what their errors mean.
+
+The writer and each reader have a connection of their own; in WAL mode none of them waits for another, only writers do
+for writers. A connection that was given up on (`discard`) is never used again: its thread, should it ever come back,
+finds that its transaction cannot go on and is undone, while the next call opens another. A child made by `fork`
+inherits the connections of its parent and must not touch them; it keeps them unused and opens its own. Knows no tables.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ..model.errors import StoreCorrupt, StoreError, StoreUnavailable
+from .rows import Known, Row
+
+_WAL_LIMIT: Final = 64 * 1024 * 1024
+_CACHE: Final = 8 * 1024 * 1024
+_STATEMENTS: Final = 512
+_STEPS: Final = 1_000_000
+"""Of SQLite's virtual machine, some 20 ms: hardly a statement takes so many."""
+
+
+class Session:
+    """One thread's connection, and the transaction that it is in."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        self.connection = connection
+        self.path = path
+        self.thread = threading.current_thread()
+        self.lock = threading.Lock()
+        """Held while a transaction is under way."""
+        self.stale = False
+        """Given up on: it must do nothing any more."""
+        self.depth = 0
+        self.writing = False
+        self.failed = False
+        """A part of the transaction has failed: none of it may be committed."""
+        self.known: dict[str, Known] = {}
+        """The executions that this transaction has read or written, as the file has them now."""
+        self.named: set[tuple[str, str]] = set()
+        """Names and ids of jobs that the file has in `job_names`."""
+        # An interrupt that comes just before a statement begins is lost on it; this is asked while it runs.
+        connection.set_progress_handler(self._is_stale, _STEPS)
+
+    # ---- statements
+
+    def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """All rows of a query."""
+        try:
+            return self._execute(sql, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if not _is_undecodable(error):
+                raise self._failure(error) from error
+        except (sqlite3.Error, ValueError, OverflowError) as error:
+            raise self._failure(error) from error
+        return self._fetch_undecodable(sql, parameters)
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Execute a statement; how many rows it changed."""
+        try:
+            return self._execute(sql, parameters).rowcount
+        except (sqlite3.Error, ValueError, OverflowError) as error:
+            raise self._failure(error) from error
+
+    def run_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute a statement once for each row."""
+        if self.stale or self.failed:
+            raise self._refusal()
+        try:
+            self.connection.executemany(sql, rows)
+        except (sqlite3.Error, ValueError, OverflowError) as error:
+            raise self._failure(error) from error
+
+    def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        if self.stale or self.failed:
+            raise self._refusal()
+        return self.connection.execute(sql, parameters)
+
+    def _fetch_undecodable(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        """The same with damaged text as bytes, which is no text to whoever reads the row."""
+        self.connection.text_factory = _text_or_bytes
+        try:
+            return self._execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        finally:
+            self.connection.text_factory = str
+
+    def _failure(self, error: Exception) -> StoreError:
+        self.failed = True
+        return self._refusal() if self.stale else store_error(error, self.path)
+
+    def _is_stale(self) -> bool:
+        return self.stale
+
+    def _refusal(self) -> StoreError:
+        # After some errors SQLite has rolled back already: what came next would be committed by itself.
+        if self.stale:
+            return StoreUnavailable(f"{self.path}: this call was given up on; what it had not committed is undone")
+        return StoreError(f"{self.path}: a part of the transaction has failed, so all of it is undone")
+
+    # ---- transactions
+
+    @contextmanager
+    def block(self, writing: bool) -> Generator[None]:
+        """The outermost block of a transaction or of a snapshot."""
+        try:
+            with self.lock:
+                try:
+                    self._begin(writing)
+                    yield
+                    self.run("COMMIT")
+                except BaseException:
+                    self._roll_back()
+                    raise
+                finally:
+                    self.depth = 0
+                    self.known.clear()
+        finally:
+            if self.stale:
+                self.close()
+
+    @contextmanager
+    def inner_block(self, writing: bool) -> Generator[None]:
+        """A block inside another joins it; if it raises, all is undone."""
+        if writing and not self.writing:
+            raise RuntimeError("a transaction cannot begin inside a snapshot that is being read")
+        self.depth += 1
+        try:
+            yield
+        except BaseException:
+            self.failed = True
+            raise
+        finally:
+            self.depth -= 1
+
+    def _begin(self, writing: bool) -> None:
+        self.depth, self.writing, self.failed = 1, writing, False
+        self.run("BEGIN IMMEDIATE" if writing else "BEGIN DEFERRED")
+
+    def _roll_back(self) -> None:
+        self.named.clear()
+        with suppress(sqlite3.Error):
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+
+    # ---- the end
+
+    def give_up(self) -> None:
+        """From any thread: let nothing more be done with it."""
+        self.stale = True
+        if not self.close():
+            with suppress(sqlite3.Error):
+                self.connection.interrupt()
+
+    def close(self) -> bool:
+        """Close it unless its thread is using it; that thread closes it then, when it comes back."""
+        if not self.lock.acquire(blocking=False):
+            return False
+        try:
+            with suppress(sqlite3.Error):
+                self.connection.close()
+        finally:
+            self.lock.release()
+        return True
+
+
+class Connections:
+    """The sessions of a file, one for each thread, opened when they are first needed."""
+
+    def __init__(
+        self,
+        path: str,
+        synchronous: Literal["FULL", "NORMAL"],
+        busy_timeout: float,
+        check: Callable[[sqlite3.Connection], None],
+    ) -> None:
+        self.path = path
+        self.synchronous = synchronous
+        self.busy_timeout = busy_timeout
+        self._check = check
+        self._guard = threading.Lock()
+        self._sessions: list[Session] = []
+        self._here = threading.local()
+        self._inherited: list[Session] = []
+        self._closed = True
+
+    def open(self) -> None:
+        """From now on sessions may be opened."""
+        self._closed = False
+
+    def close(self) -> None:
+        """Give up on every session, and open no other. Idempotent."""
+        self._closed = True
+        self.discard()
+
+    def current(self) -> Session:
+        """The session of this thread, which must be inside a block."""
+        session: Session | None = getattr(self._here, "session", None)
+        if session is None or not session.depth:
+            raise RuntimeError("tables are read and written inside transaction() or reading() only")
+        return session
+
+    @contextmanager
+    def block(self, writing: bool) -> Generator[None]:
+        """A transaction, or a snapshot; inside another block it is that one."""
+        session: Session | None = getattr(self._here, "session", None)
+        if session is not None and session.depth:
+            with session.inner_block(writing):
+                yield
+            return
+        if session is None or session.stale:
+            session = self._here.session = self._open()
+        with session.block(writing):
+            yield
+
+    def discard(self) -> None:
+        """Give up on every session: the next call of each thread opens another."""
+        with self._guard:
+            sessions, self._sessions = self._sessions, []
+        for session in sessions:
+            session.give_up()
+
+    def after_fork(self) -> None:
+        """In a child: SQLite forbids even to close what the parent has open, so it is kept and never touched."""
+        self._closed = True
+        self._inherited += self._sessions
+        self._guard, self._sessions, self._here = threading.Lock(), [], threading.local()
+
+    def _open(self) -> Session:
+        if self._closed:
+            raise StoreError(f"{self.path} is not open; a scheduler opens its store when it is entered")
+        connection = connect(self.path, self.busy_timeout)
+        try:
+            connection.execute(f"PRAGMA synchronous = {self.synchronous}")
+            connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE // 1024}")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            self._check(connection)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise store_error(error, self.path) from error
+            raise
+        session = Session(connection, self.path)
+        with self._guard:
+            ended = [one for one in self._sessions if not one.thread.is_alive()]
+            self._sessions = [session, *(one for one in self._sessions if one.thread.is_alive())]
+        for one in ended:
+            one.close()
+        return session
+
+
+def connect(path: str, busy_timeout: float, *, create: bool = False) -> sqlite3.Connection:
+    """A connection without transactions of its own making. Any thread may close it; one at a time uses it."""
+    mode = "rwc" if create else "rw"
+    try:
+        return sqlite3.connect(
+            f"{Path(path).as_uri()}?mode={mode}",
+            uri=True,
+            timeout=busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=_STATEMENTS,
+        )
+    except sqlite3.Error as error:
+        raise store_error(error, path) from error
+
+
+# ----------------------------------------------------------------------------------------------------------- errors
+
+_UNAVAILABLE: Final = {
+    sqlite3.SQLITE_BUSY: "is locked by another process",
+    sqlite3.SQLITE_LOCKED: "is locked by another connection",
+    sqlite3.SQLITE_PROTOCOL: "is locked by another process",
+    sqlite3.SQLITE_INTERRUPT: "was interrupted",
+    sqlite3.SQLITE_SCHEMA: "has had its schema changed meanwhile",
+}
+_TRANSIENT: Final = {
+    sqlite3.SQLITE_FULL: "the disk is full; nothing was changed, make room and it goes on",
+    sqlite3.SQLITE_IOERR: "the disk reports an error; nothing was changed",
+    sqlite3.SQLITE_NOMEM: "there is not enough memory; nothing was changed",
+    sqlite3.SQLITE_CANTOPEN: "the file, or its -wal or -shm file, cannot be opened",
+}
+_CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
+_MOVED: Final = sqlite3.SQLITE_READONLY | 4 << 8
+_FILESYSTEM_CORRUPT: Final = sqlite3.SQLITE_IOERR | 33 << 8
+
+
+def store_error(error: Exception, path: str) -> StoreError:
+    """What an error of SQLite means to the store's callers."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    primary = code & 0xFF
+    if primary in _UNAVAILABLE:
+        return StoreUnavailable(f"{path} {_UNAVAILABLE[primary]} ({error})")
+    if primary in _CORRUPT or code == _FILESYSTEM_CORRUPT:
+        return StoreCorrupt(f"{path} is damaged or no SQLite database ({error}); restore it from a backup")
+    if code == _MOVED:
+        return StoreUnavailable(f"{path} was moved or replaced while it was open ({error})")
+    if primary == sqlite3.SQLITE_READONLY:
+        return StoreError(f"{path} cannot be written ({error}): {write_access(path)}")
+    if primary in _TRANSIENT:
+        return StoreError(f"{path}: {_TRANSIENT[primary]} ({error})", transient=True)
+    return StoreError(f"{path}: {error}")
+
+
+def write_access(path: str) -> str:
+    """What it takes to write a SQLite file."""
+    return (
+        f"this process needs the right to write the file and its directory {os.path.dirname(path)}, "
+        "where SQLite keeps the -wal and -shm files"
+    )
+
+
+def _is_undecodable(error: sqlite3.OperationalError) -> bool:
+    return "Could not decode to UTF-8" in str(error)
+
+
+def _text_or_bytes(value: bytes) -> str | bytes:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value

@@ -1,0 +1,267 @@
+"""The primitives that an adapter gives so that `ledger.py` can keep the books on it.
+
+Rows in, rows out: no rule of the scheduler lives below this line. Every method runs inside `transaction()`, which the
+ledger opens; where rows are read in order to be changed it asks with `lock=True`, and what it reads then must not
+change under it until the transaction ends. Rows handed out are the caller's own: it may change them and write them
+back. Iterables of ids may be long; an adapter splits them as it must. A row that cannot be understood is put aside with
+`quarantine` and left out of the answer.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+from ..model.execution import Attempt, Execution, Range, State
+from ..model.filters import ExecutionFilter, JobFilter, Order
+from ..model.instants import Instant
+from ..model.job import JobRecord, ScheduleEpoch
+from ..model.strategies import Node
+from .protocol import Mark, Quarantined, TaskRow
+
+
+class Tables(ABC):
+    """Row access for the ledger."""
+
+    blocking = True
+    shared = True
+
+    def __init__(self) -> None:
+        self._quarantined: list[Quarantined] = []
+
+    def quarantine(self, table: str, row_id: str, reason: str) -> None:
+        """Remember a row that could not be understood, for `take_quarantined`."""
+        self._quarantined.append(Quarantined(table, row_id, reason))
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[None]:
+        """One writing transaction; nested blocks join the outer one. Raising inside undoes everything."""
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[None]:
+        """One snapshot for several reads; inside a transaction it is that one."""
+
+    # ---- facts about the store as a whole
+
+    @abstractmethod
+    def get_fact(self, key: str) -> str | None:
+        """A fact of the store by key: `pristine`, `last_execution_date`, ..."""
+
+    @abstractmethod
+    def set_fact(self, key: str, value: str | None) -> None:
+        """Set a fact; None removes it."""
+
+    @abstractmethod
+    def next_revision(self) -> int:
+        """Lock the revision until the transaction ends, and give the next one."""
+
+    @abstractmethod
+    def last_revision(self) -> int:
+        """The revision of the last committed change."""
+
+    # ---- nodes
+
+    @abstractmethod
+    def list_nodes(self) -> list[Node]:
+        """All nodes by id, with what the store can tell of their being alive."""
+
+    @abstractmethod
+    def save_node(self, node: Node) -> None:
+        """Insert, or replace by id."""
+
+    @abstractmethod
+    def forget_nodes(self, node_ids: Collection[str]) -> None:
+        """Remove."""
+
+    # ---- jobs
+
+    @abstractmethod
+    def jobs_by_id(self, ids: Collection[str], *, lock: bool = False) -> dict[str, JobRecord]:
+        """By id, absent where there is none; locked in id order."""
+
+    @abstractmethod
+    def jobs_by_name(self, names: Collection[str], *, lock: bool = False) -> dict[str, JobRecord]:
+        """By name."""
+
+    @abstractmethod
+    def insert_jobs(self, records: Sequence[JobRecord]) -> None:
+        """New jobs."""
+
+    @abstractmethod
+    def update_jobs(self, records: Sequence[JobRecord]) -> None:
+        """Everything but id and name."""
+
+    @abstractmethod
+    def update_cursors(self, records: Sequence[JobRecord]) -> None:
+        """`cursor`, `fired` and `horizon` only: the part that changes with each fire."""
+
+    @abstractmethod
+    def delete_job_rows(self, records: Sequence[JobRecord], revision: int, now: Instant) -> None:
+        """Remove, remembering each with that revision for `removed_since`."""
+
+    @abstractmethod
+    def removed_since(self, revision: int) -> tuple[Sequence[tuple[str, str]], bool]:
+        """Ids and names of jobs removed after a revision, and whether the memory reaches back that far."""
+
+    @abstractmethod
+    def select_jobs(
+        self, where: JobFilter, order: Order, limit: int | None, cursor: str | None, *, after_revision: int = -1
+    ) -> tuple[list[JobRecord], str | None]:
+        """A page and the cursor of the next."""
+
+    @abstractmethod
+    def count_job_rows(self, where: JobFilter) -> int:
+        """How many."""
+
+    @abstractmethod
+    def delete_all_jobs(self) -> None:
+        """Every job, epoch, range and memory of removed jobs."""
+
+    # ---- the ledger of verdicts
+
+    @abstractmethod
+    def insert_epochs(self, epochs: Sequence[ScheduleEpoch]) -> None:
+        """Spans that begin."""
+
+    @abstractmethod
+    def end_epochs(self, ends: Sequence[tuple[str, Instant]]) -> None:
+        """Set `until` of each job's open span."""
+
+    @abstractmethod
+    def list_epochs(self, name: str) -> list[ScheduleEpoch]:
+        """Of all jobs that bore the name, by job id and `since`."""
+
+    @abstractmethod
+    def horizons(self, job_ids: Collection[str]) -> Mapping[str, tuple[Instant, Instant]]:
+        """Horizon and cursor of jobs, those removed and still remembered included."""
+
+    @abstractmethod
+    def insert_ranges(self, ranges: Sequence[Range]) -> None:
+        """Ranges of settled nominal times."""
+
+    @abstractmethod
+    def list_ranges(self, job_ids: Collection[str], start: Instant, end: Instant) -> list[Range]:
+        """Those that touch `[start, end)`, by job and start."""
+
+    @abstractmethod
+    def list_marks(self, job_ids: Collection[str], start: Instant, end: Instant) -> list[Mark]:
+        """Of executions with a nominal time in `[start, end)`, by job, nominal time and id."""
+
+    # ---- executions
+
+    @abstractmethod
+    def executions_by_id(self, ids: Collection[str], *, lock: bool = False) -> dict[str, Execution]:
+        """By id."""
+
+    @abstractmethod
+    def insert_executions(self, rows: Sequence[Execution]) -> None:
+        """New ones. Ids are known to be new; (job, nominal, target) must be unique, else `StoreError`."""
+
+    @abstractmethod
+    def update_executions(self, rows: Sequence[Execution]) -> None:
+        """Everything that can change: all but id, cause, created_at, job, nominal."""
+
+    @abstractmethod
+    def delete_execution_rows(self, ids: Collection[str]) -> None:
+        """With their attempts."""
+
+    @abstractmethod
+    def insert_attempts(self, attempts: Sequence[Attempt]) -> None:
+        """Past attempts."""
+
+    @abstractmethod
+    def attempt_rows(self, execution_id: str) -> list[Attempt]:
+        """In the order of their ids."""
+
+    @abstractmethod
+    def unfinished_of_jobs(self, job_ids: Collection[str], *, lock: bool = False) -> dict[str, list[Execution]]:
+        """Per job its executions that are unfinished or still occupy it, by id. A job without any may be absent."""
+
+    @abstractmethod
+    def unfinished_with_keys(self, tasks_and_keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Execution]:
+        """Unfinished executions by task and key."""
+
+    @abstractmethod
+    def running_rows(self, node_ids: Collection[str] | None, limit: int | None, after: str | None) -> list[Execution]:
+        """In state running, or cancelled and still occupying, by attempt id; of these nodes or of all."""
+
+    @abstractmethod
+    def targeted_rows(self, alive: Collection[str]) -> list[Execution]:
+        """Unstarted executions whose target is a node that is not one of these, by id."""
+
+    @abstractmethod
+    def cancelled_since(self, revision: int) -> list[tuple[str, str]]:
+        """Execution and attempt ids with a later `cancel_revision`, still occupying."""
+
+    @abstractmethod
+    def ready_rows(
+        self,
+        now: Instant,
+        limits: Mapping[str, int] | None,
+        limit: int,
+        *,
+        node_id: str | None = None,
+        tasks: Collection[str] | None = None,
+        after: tuple[int, str] | None = None,
+        ignore: Collection[str] = (),
+        lock: bool = False,
+    ) -> list[Execution]:
+        """Pending and due: per queue in `limits` the best so many, or the best `limit` of all queues.
+
+        Best: priority descending, then attempt id. With `node_id`, only those without another node's target; with
+        `lock`, rows that another transaction holds may be passed over.
+        """
+
+    @abstractmethod
+    def next_due_rows(
+        self, after: Instant, queues: Collection[str] | None, ignore: Collection[str]
+    ) -> Mapping[str, Instant]:
+        """Per queue the earliest `not_before` later than `after` among pending ones."""
+
+    @abstractmethod
+    def unplaced_rows(self, now: Instant, limit: int) -> list[Execution]:
+        """In state placing and due, by id."""
+
+    @abstractmethod
+    def select_executions(
+        self, where: ExecutionFilter, order: Order, limit: int | None, cursor: str | None, offset: int = 0
+    ) -> tuple[list[Execution], str | None]:
+        """A page and the cursor of the next."""
+
+    @abstractmethod
+    def count_execution_rows(self, where: ExecutionFilter) -> int:
+        """How many."""
+
+    @abstractmethod
+    def count_by_state(self, where: ExecutionFilter) -> dict[State, int]:
+        """How many in each state that occurs, in one statement."""
+
+    # ---- tasks and history
+
+    @abstractmethod
+    def save_tasks(self, tasks: Sequence[TaskRow]) -> None:
+        """Insert, or replace by name."""
+
+    @abstractmethod
+    def list_task_rows(self) -> list[TaskRow]:
+        """By name."""
+
+    @abstractmethod
+    def expired_executions(self, before: Instant, limit: int) -> list[tuple[str, str | None, Instant | None]]:
+        """Finished before and not occupying, oldest first: id, job id, nominal time.
+
+        Those of a job that has an unfinished execution with an earlier nominal time are kept back.
+        """
+
+    @abstractmethod
+    def raise_horizons(self, horizons: Mapping[str, Instant]) -> None:
+        """Move the horizons of jobs forward, removed ones included."""
+
+    @abstractmethod
+    def delete_ranges(self, before: Instant, limit: int) -> int:
+        """Ranges that end at or before, raising their jobs' horizons; how many."""
+
+    @abstractmethod
+    def forget_removed(self, before: Instant, limit: int) -> int:
+        """Removed jobs and ended epochs of which nothing is left to read; how many."""
