@@ -1,0 +1,1 @@
+"""The chain: one file per actor, in the order in which an event passes them."""

@@ -1,0 +1,274 @@
+"""The executor: claims what may start, hands it to the worker pool, and records how it ended.
+
+`start` in the store is the only claim. Each turn sends the outcomes of what has ended and the claims of what is to
+start down together, so that one transaction serves both. The tasks run in the pool, which outlives this stage: a new
+executor asks the pool what runs, compares it with what the store has for this node, and gives back what nobody runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from ..model import events
+from ..model.clock import Clock
+from ..model.errors import StoreError
+from ..model.execution import Ending, Execution, Outcome, State
+from ..model.instants import Instant
+from ..storage.lane import StorageLane
+from ..storage.protocol import Beat, BeatAnswer, Finished, Started, Storage
+from .channel import Channel
+from .demand import Demand
+from .lease import Lease
+from .messages import ExecutionsPlaced, PlacedEvent, WorkReady
+from .slots import Slots
+from .waiters import Waiters
+from .worker_pool import WorkerPool
+
+log = logging.getLogger("clepsydra.executor")
+
+_MOST_AT_ONCE = 64
+_PAGE = 500
+
+
+class Executor:
+    """Claims, runs, records.
+
+    Receives  ExecutionsPlaced, WorkReady
+    Sends     claims to the pool, demand to the execution broadcaster
+    """
+
+    def __init__(
+        self,
+        inbox: Channel[list[PlacedEvent]],
+        pool: WorkerPool,
+        lane: StorageLane,
+        clock: Clock,
+        demand: Demand,
+        slots: Slots,
+        lease: Lease,
+        waiters: Waiters,
+        *,
+        node_id: str,
+        heartbeat: float | None,
+        make_id: Callable[[], str],
+        demand_changed: Callable[[], None],
+        emit: events.Emitter,
+    ) -> None:
+        self._inbox, self._pool, self._lane, self._clock = inbox, pool, lane, clock
+        self._demand, self._slots, self._lease, self._waiters = demand, slots, lease, waiters
+        self._node_id, self._heartbeat, self._make_id = node_id, heartbeat, make_id
+        self._demand_changed, self._emit = demand_changed, emit
+        self._losses = 0
+        self._beaten_at = clock.monotonic()
+        self.claiming = True
+        """False while draining: nothing more is started."""
+
+    # ---- the stage
+
+    async def run(self) -> None:
+        """Compare the store with the pool, then claim and record until cancelled."""
+        with self._inbox.attended():
+            self._demand.restarted()
+            await self._reconcile()
+            self._publish()
+            self._inbox.nudge()  # the one before may have left outcomes in the pool, of which it had been told
+            while True:
+                batch = await self._inbox.receive(self._until_heartbeat())
+                await self._turn(batch or [])
+
+    async def _turn(self, batch: Sequence[PlacedEvent]) -> None:
+        outcomes = self._pool.outcomes(_MOST_AT_ONCE)
+        items, free = self._wanted(batch)
+        if outcomes or items or free:
+            await self._write(outcomes, items, free)
+        while self._lane.losses != self._losses:  # at once: what a lost answer has claimed wakes nobody
+            await self._reconcile()
+        for event in batch:
+            self._demand.settle(event.queue, _slots_of(event))
+        if self._heartbeat_is_due():
+            await self._beat()
+        self._publish()
+        if len(outcomes) == _MOST_AT_ONCE and self._pool.outcomes(1):
+            self._inbox.nudge()  # others have their turn first
+
+    def _wanted(self, batch: Sequence[PlacedEvent]) -> tuple[list[str], dict[str, int]]:
+        """What of a batch there is room for. What there is not stays pending in the store."""
+        items: list[str] = []
+        free: dict[str, int] = {}
+        if not self._may_claim():
+            self._leave_for_later(batch)
+            return items, free
+        left: dict[str, int] = {}
+        in_all = self._slots.free_in_all(self._pool)
+        for event in batch:
+            queue, wanted = event.queue, _slots_of(event)
+            taken = min(wanted, left.setdefault(queue, self._slots.free(queue, self._pool)), in_all)
+            if isinstance(event, ExecutionsPlaced):
+                items += event.execution_ids[:taken]
+            elif taken:
+                free[queue] = free.get(queue, 0) + taken
+            left[queue] -= taken
+            in_all -= taken
+            if taken < wanted:  # sent for the slots of before: they became fewer, or belonged to an executor that died
+                self._demand.want(queue, self._clock.now())
+        return items, free
+
+    def _may_claim(self) -> bool:
+        return self.claiming and self._lease.held(self._clock.monotonic())
+
+    def _leave_for_later(self, batch: Sequence[PlacedEvent]) -> None:
+        for event in batch:
+            self._demand.want(event.queue, self._clock.now())
+
+    # ---- the store
+
+    async def _write(self, outcomes: Sequence[Outcome], items: Sequence[str], free: dict[str, int]) -> None:
+        tasks = self._pool.task_names()
+
+        def both(store: Storage) -> tuple[Finished, Started]:
+            now = self._clock.now()  # asked at each try: what has expired while the store was away is not started
+            finished = store.finish(outcomes, now)
+            return finished, store.start(self._node_id, now, items=items, free=free, tasks=tasks)
+
+        try:
+            finished, started = await self._lane.write(both)
+        except StoreError as error:
+            if not outcomes:
+                raise
+            log.error("the store refuses outcomes as they are, each is tried alone: %s", error)
+            await self._record_one_by_one(outcomes)
+            self._leave_for_later([WorkReady(queue, 1) for queue in free])
+            return
+        self._recorded(outcomes, finished)
+        self._launch(started)
+
+    async def _record_one_by_one(self, outcomes: Sequence[Outcome]) -> None:
+        """One outcome that the store cannot take must not keep the others, or crash this stage again and again."""
+        for outcome in outcomes:
+            try:
+                finished = await self._lane.write(partial(_finish, outcomes=[outcome], now=self._clock.now()))
+            except StoreError as error:
+                log.error("the outcome of attempt %s cannot be recorded: %s", outcome.attempt_id, error)
+                self._pool.acknowledge([outcome.attempt_id])
+            else:
+                self._recorded([outcome], finished)
+
+    def _recorded(self, outcomes: Sequence[Outcome], finished: Finished) -> None:
+        if not outcomes:
+            return
+        now = self._clock.now()
+        for outcome in outcomes:
+            if outcome.next_attempt_id and outcome.attempt_id in finished.applied:
+                self._demand.want(self._pool.queue_of(outcome.attempt_id), outcome.not_before)
+        for queue in finished.ready:
+            self._demand.want(queue, now)
+        for job_id, at in finished.ended:
+            self._demand.note_ended(job_id, at)
+        if finished.stale:
+            self._tell_stale([outcome for outcome in outcomes if outcome.attempt_id in finished.stale])
+        self._pool.acknowledge([outcome.attempt_id for outcome in outcomes])
+        self._waiters.notify(outcome.execution_id for outcome in outcomes)
+
+    def _tell_stale(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            log.info("attempt %s was not this node's any more; its outcome is ignored", outcome.attempt_id)
+
+    def _launch(self, started: Started) -> None:
+        self._pool.submit(started.claims)
+        for _, attempt_id in started.cancelled:
+            self._pool.cancel(attempt_id, "cancelled to make room for a later run")
+        self._demand.dry |= started.dry
+        if started.settled:
+            self._waiters.notify(settlement.execution_id for settlement in started.settled)
+            self._demand.note_settled(started.settled, self._clock.now())
+            self._tell_settled(started)
+
+    def _tell_settled(self, started: Started) -> None:
+        if not self._emit.listening:
+            return
+        now = self._clock.now()
+        for settlement in started.settled:
+            self._emit.emit(
+                events.ExecutionSkipped(
+                    at=now,
+                    execution_id=settlement.execution_id,
+                    task=settlement.task,
+                    queue=settlement.queue,
+                    attempt=settlement.attempt,
+                    job=settlement.job_name,
+                    nominal=settlement.nominal,
+                    kind=settlement.kind,
+                    reason=settlement.reason,
+                )
+            )
+
+    def _publish(self) -> None:
+        self._demand.open = self._may_claim()
+        if self._demand.publish(*self._slots.levels(self._pool)):
+            self._demand_changed()
+
+    # ---- what this node holds
+
+    async def _reconcile(self) -> None:
+        """After a restart or a lost answer: what the store says this node runs and nobody here runs is given back."""
+        self._losses = self._lane.losses
+        held = await self._lane.write(self._held_in_store)
+        known = self._pool.known_attempts()
+        lost = [row for row in held if row.attempt_id not in known]
+        for start in range(0, len(lost), _MOST_AT_ONCE):
+            outcomes = [self._given_back(row) for row in lost[start : start + _MOST_AT_ONCE]]
+            await self._lane.write(partial(_finish, outcomes=outcomes, now=self._clock.now()))
+        for row in lost:
+            self._demand.want(row.work.queue, self._clock.now())
+
+    def _held_in_store(self, store: Storage) -> list[Execution]:
+        # Asked in the writers' line: a start whose answer was lost may still be on its way there.
+        held: list[Execution] = []
+        page = store.running(self._node_id, _PAGE)
+        while page:
+            held += page
+            page = store.running(self._node_id, _PAGE, held[-1].attempt_id) if len(page) == _PAGE else ()
+        return held
+
+    def _given_back(self, row: Execution) -> Outcome:
+        now = self._clock.now()
+        ending = Ending.CANCELLED if row.state is State.CANCELLED else Ending.GIVEN_BACK
+        return Outcome(
+            row.id, row.attempt_id, self._node_id, ending, now, next_attempt_id=self._make_id(), not_before=now
+        )
+
+    # ---- signs of life
+
+    def _until_heartbeat(self) -> float | None:
+        if self._heartbeat is None or not self._pool.busy_queues():
+            return None
+        return max(0.0, self._beaten_at + self._heartbeat - self._clock.monotonic())
+
+    def _heartbeat_is_due(self) -> bool:
+        return self._until_heartbeat() == 0.0
+
+    async def _beat(self) -> None:
+        """Tell the store what runs, with its progress, and hear what must stop."""
+        self._beaten_at = self._clock.monotonic()
+        runs = list(self._pool.running().values())
+        beats = [Beat(run.claim.execution_id, run.attempt_id, run.take_progress()) for run in runs]
+        for start in range(0, len(beats), _MOST_AT_ONCE):
+            some = beats[start : start + _MOST_AT_ONCE]
+            answers = await self._lane.write(partial(_beat, node=self._node_id, beats=some, now=self._clock.now()))
+            for attempt_id, answer in answers.items():
+                if answer != "kept":
+                    self._pool.cancel(attempt_id, "cancelled on request" if answer == "cancel" else "its lease is lost")
+
+
+def _slots_of(event: PlacedEvent) -> int:
+    return event.slots if isinstance(event, WorkReady) else len(event.execution_ids)
+
+
+def _finish(store: Storage, outcomes: Sequence[Outcome], now: Instant) -> Finished:
+    return store.finish(outcomes, now)
+
+
+def _beat(store: Storage, node: str, beats: Sequence[Beat], now: Instant) -> Mapping[str, BeatAnswer]:
+    return store.heartbeat(node, beats, now)

@@ -1,0 +1,186 @@
+"""The node selector: decides on which nodes an execution runs.
+
+Most executions may run wherever there is room first and pass straight through. For the others the job's run strategy
+chooses among the nodes that are alive, and the store is told; what is for this node goes on to the executor, other
+nodes find theirs in the store. A choice that leads nowhere is a recorded verdict, not a crash. Keeps nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import assert_never
+
+import anyio
+
+from ..model import events
+from ..model.clock import Clock
+from ..model.strategies import All, Candidate, Local, Named, Node, NodeList, Random, RunOn, RunStrategy
+from ..storage.lane import StorageLane
+from ..storage.protocol import Placement
+from .channel import Channel, Outbox
+from .demand import Demand
+from .messages import DueEvent, ExecutionDue, ExecutionsPlaced, PlacedEvent, PlacementWanted, WorkReady
+
+log = logging.getLogger("clepsydra.node_selector")
+
+
+class LiveNodes:
+    """The nodes that are alive, as far as this process knows. Written by the node keeper."""
+
+    def __init__(self, mine: Node) -> None:
+        self.mine = mine
+        self.nodes: Sequence[Node] = (mine,)
+
+
+class NodeSelector:
+    """Places executions.
+
+    Receives  ExecutionDue, PlacementWanted, WorkReady
+    Sends     ExecutionsPlaced, WorkReady
+    """
+
+    def __init__(
+        self,
+        inbox: Channel[list[DueEvent]],
+        outlet: Channel[list[PlacedEvent]],
+        lane: StorageLane,
+        clock: Clock,
+        demand: Demand,
+        nodes: LiveNodes,
+        *,
+        batch: int,
+        concurrency: int,
+        strategies: Mapping[str, RunStrategy],
+        make_id: Callable[[], str],
+        demand_changed: Callable[[], None],
+        settled: Callable[[Iterable[str]], None],
+        emit: events.Emitter,
+    ) -> None:
+        self._inbox, self._outbox = inbox, Outbox(outlet, batch)
+        self._lane, self._clock, self._demand, self._nodes = lane, clock, demand, nodes
+        self._limiter = concurrency
+        self._strategies, self._make_id, self._emit = strategies, make_id, emit
+        self._demand_changed, self._settled = demand_changed, settled
+
+    async def run(self) -> None:
+        """Place until cancelled."""
+        with self._inbox.attended():
+            while True:
+                batch = await self._inbox.receive()
+                await self._place(batch or [])
+                self._outbox.flush()
+
+    async def _place(self, batch: Sequence[DueEvent]) -> None:
+        here: dict[str, list[str]] = {}
+        to_choose: list[ExecutionDue | PlacementWanted] = []
+        for event in batch:
+            match event:
+                case ExecutionDue() if isinstance(event.record.job.run_on, Local):
+                    here.setdefault(event.queue, []).append(event.execution_id)
+                case ExecutionDue() | PlacementWanted():
+                    to_choose.append(event)
+                case WorkReady():
+                    self._outbox.add(event)
+                case _:
+                    assert_never(event)
+        for queue, execution_ids in here.items():
+            self._outbox.add(ExecutionsPlaced(queue, execution_ids))
+        if to_choose:
+            await self._choose_and_store(to_choose)
+
+    async def _choose_and_store(self, wanted: Sequence[ExecutionDue | PlacementWanted]) -> None:
+        placements = await self._choose_all(wanted)
+        now = self._clock.now()
+        placed = await self._lane.write(lambda store: store.place(placements, now))
+        queues = {event.execution_id: event.queue for event in wanted}
+        mine = {execution_id for execution_id, target in placed.executions if target == self._nodes.mine.id}
+        for execution_id, target in placed.executions:
+            if execution_id in mine:
+                self._outbox.add(ExecutionsPlaced(queues.get(execution_id, ""), [execution_id]))
+            elif target == self._nodes.mine.id:
+                self._demand.want(queues.get(execution_id, ""), now)
+        for execution_id, queue in queues.items():
+            if execution_id not in mine:
+                self._demand.settle(queue)  # its credit goes back: it runs elsewhere, or nowhere
+        self._demand.note_settled(placed.settled, now)
+        self._demand_changed()
+        self._settled(settlement.execution_id for settlement in placed.settled)
+        if self._emit.listening:
+            for settlement in placed.settled:
+                self._emit.emit(
+                    events.ExecutionSkipped(
+                        at=now,
+                        execution_id=settlement.execution_id,
+                        task=settlement.task,
+                        queue=settlement.queue,
+                        attempt=settlement.attempt,
+                        job=settlement.job_name,
+                        nominal=settlement.nominal,
+                        kind=settlement.kind,
+                        reason=settlement.reason,
+                    )
+                )
+
+    # ---- choosing
+
+    async def _choose_all(self, wanted: Sequence[ExecutionDue | PlacementWanted]) -> list[Placement]:
+        placements: dict[str, Placement] = {}
+        slots = anyio.Semaphore(self._limiter)
+
+        async def choose(event: ExecutionDue | PlacementWanted) -> None:
+            async with slots:
+                placements[event.execution_id] = await self._choose(event)
+
+        async with anyio.create_task_group() as group:
+            for event in wanted:
+                group.start_soon(choose, event)
+        return [placements[event.execution_id] for event in wanted]
+
+    async def _choose(self, event: ExecutionDue | PlacementWanted) -> Placement:
+        record = event.record
+        if record is None:
+            return Placement(event.execution_id, ((self._nodes.mine.id, event.execution_id),))
+        try:
+            strategy = self._strategy(record.job.run_on)
+            candidate = Candidate(event.execution_id, record.name, event.nominal, record.job.work.labels)
+            chosen = strategy.choose(candidate, self._nodes.nodes)
+            if inspect.isawaitable(chosen):
+                chosen = await chosen
+            return self._placement(event.execution_id, list(chosen))
+        except Exception as error:
+            self._tell_failure(event, error)
+            return Placement(event.execution_id, reason=f"its run strategy failed: {type(error).__name__}: {error}")
+
+    def _strategy(self, run_on: RunOn) -> RunStrategy:
+        match run_on:
+            case Named(name):
+                if name not in self._strategies:
+                    known = ", ".join(sorted(self._strategies)) or "none"
+                    raise LookupError(f"no run strategy is registered as {name!r}; known: {known}")
+                return self._strategies[name]
+            case Random() | All() | NodeList():
+                return run_on
+            case Local():
+                return Random((self._nodes.mine.name,))
+            case _:
+                assert_never(run_on)
+
+    def _placement(self, execution_id: str, chosen: Sequence[str]) -> Placement:
+        alive = {node.id for node in self._nodes.nodes}
+        targets: list[tuple[str, str]] = []
+        for node_id in dict.fromkeys(chosen):
+            targets.append((node_id, self._make_id() if targets else execution_id))
+        dead = tuple(node_id for node_id, _ in targets if node_id not in alive)
+        return Placement(execution_id, tuple(targets), dead, reason="no node is alive that its strategy allows")
+
+    def _tell_failure(self, event: ExecutionDue | PlacementWanted, error: Exception) -> None:
+        name = "?" if event.record is None else type(event.record.job.run_on).__name__
+        log.warning("the run strategy of execution %s failed: %s", event.execution_id, error)
+        if self._emit.listening:
+            self._emit.emit(
+                events.SelectorFailed(
+                    at=self._clock.now(), strategy=name, execution_id=event.execution_id, error=str(error)
+                )
+            )

@@ -1,0 +1,210 @@
+"""What an attempt has come to: from a value, an error or a stop to the `Outcome` that the store records.
+
+Functions of their arguments, but for the ids they make. Whatever a task does, there is an outcome: what it returns may
+not be JSON, what it raises may be no `Exception`, and the text of its error may hold anything. Nothing here runs, waits
+or counts; who asked a task to stop, and whether it noticed, is decided by the pool.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from enum import StrEnum
+from types import TracebackType
+from typing import Any
+
+from attrs import frozen
+
+from ..model.errors import UnknownTask
+from ..model.events import FailureKind
+from ..model.execution import Ending, Outcome, State
+from ..model.instants import SECOND, Instant
+from ..model.payload import encode
+from ..model.policies import Recovery
+from ..model.signals import Cancel, Snooze
+from ..storage.protocol import Claim
+
+LONGEST_ERROR = 64 * 1024
+"""Bytes of an error's text that are kept: the last ones, which name the error."""
+
+DEEPEST_TRACEBACK = 100
+"""Frames of a traceback that are kept: the last ones."""
+
+
+class StopKind(StrEnum):
+    """Why a run was asked to stop."""
+
+    CANCEL = "cancel"
+    """Somebody cancelled the execution, or its lease is lost."""
+    TIMEOUT = "timeout"
+    INTERRUPT = "interrupt"
+    """The pool ends: the attempt is not at fault."""
+
+
+@frozen
+class Stop:
+    """A run was asked to stop."""
+
+    kind: StopKind
+    reason: str = ""
+
+
+TIMED_OUT = Stop(StopKind.TIMEOUT)
+INTERRUPTED = Stop(StopKind.INTERRUPT, "interrupted by a shutdown; with recovery='fail' it is not run again")
+
+
+@frozen
+class OutcomeMaker:
+    """Makes the outcomes of one node."""
+
+    node: str
+    make_id: Callable[[], str]
+
+    def returned(self, claim: Claim, value: object, at: Instant) -> Outcome:
+        """It gave a value."""
+        if value is None:
+            return self._outcome(claim, Ending.SUCCEEDED, at)
+        if isinstance(value, Snooze | Cancel):
+            return self._signalled(claim, value, at)
+        try:
+            result = encode(value, "result")
+        except Exception as error:  # also what a Mapping of the user's raises while it is read
+            return self.failed(claim, error, at)
+        return Outcome(claim.execution_id, claim.attempt_id, self.node, Ending.SUCCEEDED, at, result)
+
+    def raised(self, claim: Claim, error: BaseException, at: Instant) -> Outcome:
+        """It raised, by itself."""
+        signal = alone(error)
+        if isinstance(signal, Snooze | Cancel):
+            return self._signalled(claim, signal, at)
+        return self.failed(claim, error, at)
+
+    def stopped(self, claim: Claim, stop: Stop, at: Instant, error: BaseException | None = None) -> Outcome:
+        """It was asked to stop, and has; `error` is what came out of it."""
+        match stop.kind:
+            case StopKind.CANCEL:
+                return self._outcome(claim, Ending.CANCELLED, at, storable(stop.reason))
+            case StopKind.TIMEOUT:
+                return self.failed(claim, timed_out(claim, error), at)
+            case StopKind.INTERRUPT:
+                if claim.work.recovery is Recovery.FAIL:
+                    return self._outcome(claim, Ending.FAILED, at, stop.reason)
+                return self.given_back(claim, at)
+
+    def failed(self, claim: Claim, error: BaseException, at: Instant) -> Outcome:
+        """It failed; its retry policy says whether it is tried again."""
+        # Ids are random: the jitter of a scheduled run hangs on its time instead, so that a simulation repeats.
+        seed = claim.execution_id if claim.nominal is None else f"{claim.job_name}:{claim.nominal}"
+        not_before = claim.work.retry.next_try(claim.attempt, error, at, seed)
+        if not_before is None:
+            return self._outcome(claim, Ending.FAILED, at, error_text(error))
+        return self._follow(claim, Ending.RETRY, at, not_before, error_text(error))
+
+    def given_back(self, claim: Claim, at: Instant) -> Outcome:
+        """Somebody else shall run it, at once."""
+        return self._follow(claim, Ending.GIVEN_BACK, at, at)
+
+    def withdrawn(self, claim: Claim, ending: Ending, at: Instant, reason: str) -> Outcome:
+        """It was not begun."""
+        if ending is Ending.GIVEN_BACK:
+            return self.given_back(claim, at)
+        return self._outcome(claim, ending, at, storable(reason))
+
+    def _signalled(self, claim: Claim, signal: Snooze | Cancel, at: Instant) -> Outcome:
+        if isinstance(signal, Cancel):
+            return self._outcome(claim, Ending.CANCELLED, at, storable(signal.reason))
+        return self._follow(claim, Ending.SNOOZED, at, at + signal.micros)
+
+    def _outcome(self, claim: Claim, ending: Ending, at: Instant, error: str | None = None) -> Outcome:
+        return Outcome(claim.execution_id, claim.attempt_id, self.node, ending, at, None, error)
+
+    def _follow(
+        self, claim: Claim, ending: Ending, at: Instant, not_before: Instant, error: str | None = None
+    ) -> Outcome:
+        return Outcome(
+            claim.execution_id, claim.attempt_id, self.node, ending, at, None, error, self.make_id(), not_before
+        )
+
+
+def timed_out(claim: Claim, error: BaseException | None = None) -> TimeoutError:
+    """The error of an attempt that took too long; its traceback is that of where the task stood."""
+    seconds = (claim.work.timeout or 0) / SECOND
+    return TimeoutError(f"timed out after {seconds:g} s").with_traceback(None if error is None else error.__traceback__)
+
+
+def failure_kind(error: BaseException | None, stop: Stop | None, cancelled: type[BaseException]) -> FailureKind:
+    """What a failed attempt failed with; `cancelled` is the event loop's own class for it."""
+    if stop is not None and stop.kind is StopKind.TIMEOUT:
+        return FailureKind.TIMEOUT
+    if stop is not None or is_cancellation(error, cancelled):
+        return FailureKind.CANCELLED
+    if isinstance(error, SystemExit):
+        return FailureKind.EXIT
+    if isinstance(error, UnknownTask):
+        return FailureKind.UNKNOWN_TASK
+    return FailureKind.EXCEPTION
+
+
+def state_after(ending: Ending) -> State:
+    """The state of an execution whose attempt ended so, once that is recorded."""
+    match ending:
+        case Ending.SUCCEEDED:
+            return State.SUCCEEDED
+        case Ending.FAILED:
+            return State.FAILED
+        case Ending.CANCELLED:
+            return State.CANCELLED
+        case Ending.RETRY | Ending.SNOOZED | Ending.GIVEN_BACK:
+            return State.PENDING
+
+
+def is_cancellation(error: BaseException | None, cancelled: type[BaseException]) -> bool:
+    """Whether this is a cancellation and nothing else: task groups wrap them together with true errors."""
+    members = _members(error)
+    return all(is_cancellation(each, cancelled) for each in members) if members else isinstance(error, cancelled)
+
+
+def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The KeyboardInterrupt that this is, or has in it."""
+    if isinstance(error, KeyboardInterrupt):
+        return error
+    return next((found for each in _members(error) if (found := interrupt_in(each)) is not None), None)
+
+
+def alone(error: BaseException) -> BaseException:
+    """The error itself: task groups wrap even a single one into a group."""
+    while len(members := _members(error)) == 1:
+        (error,) = members
+    return error
+
+
+def _members(error: BaseException | None) -> tuple[BaseException, ...]:
+    """The errors in a group; of any other error none."""
+    members: Any = getattr(error, "exceptions", ())
+    return members if isinstance(error, BaseExceptionGroup) else ()
+
+
+def error_text(error: BaseException) -> str:
+    """The error with its traceback from the task's own first line on, as text that every store can keep."""
+    try:
+        lines = traceback.format_exception(
+            type(error), error, _beyond_this_package(error.__traceback__), limit=-DEEPEST_TRACEBACK
+        )
+        text = "".join(lines).rstrip("\n")
+    except Exception:  # an exception's own methods are the user's code too
+        text = f"{type(error).__module__}.{type(error).__qualname__}: its text cannot be made"
+    return storable(text)
+
+
+def storable(text: str) -> str:
+    """The text without what a database may refuse (NUL, lone surrogates), and only its end if it is long."""
+    data = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace")
+    if len(data) > LONGEST_ERROR:
+        data = data[-LONGEST_ERROR:]
+    return data.decode("utf-8", "ignore")
+
+
+def _beyond_this_package(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
+        trace = trace.tb_next
+    return trace

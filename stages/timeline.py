@@ -1,0 +1,221 @@
+"""The timeline: when each active job is due next. A pure core; the execution broadcaster asks it and sends.
+
+Due instants are few, jobs are many: cron falls on a coarse grid. So there is one heap of distinct instants, each with
+its groups of jobs by queue and priority, and when an instant has come its groups move to the queue's overdue heap as
+they are, without a look at the jobs in them. There they wait for credit, in the ready order: priority, due time, job
+id. Jobs with the same bound schedule share one computation of what comes next.
+
+It is told what time it is; it knows nothing of nodes, slots or stores.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Hashable, Iterator
+
+from ..model.errors import ScheduleError
+from ..model.instants import Instant
+from ..model.job import JobRecord
+from ..model.schedule import BoundSchedule
+from .misfire import Entry, due_of
+
+_SHARED = 4096
+"""How many computations are remembered at most."""
+
+
+class _Group:
+    """Jobs of one queue and priority that are due at one instant. Those that have left are passed over when their turn
+    comes.
+    """
+
+    __slots__ = ("due", "entries", "in_order", "priority", "queue")
+
+    def __init__(self, queue: str, priority: int, due: Instant) -> None:
+        self.queue, self.priority, self.due = queue, priority, due
+        self.entries: deque[Entry] = deque()
+        self.in_order = True
+
+    def add(self, entry: Entry) -> None:
+        if self.entries and self.entries[-1].record.id > entry.record.id:
+            self.in_order = False
+        self.entries.append(entry)
+        entry.group = self
+
+    def head(self) -> Entry | None:
+        while self.entries and self.entries[0].group is not self:
+            self.entries.popleft()
+        return self.entries[0] if self.entries else None
+
+    def put_in_order(self) -> None:
+        if not self.in_order:
+            self.entries = deque(sorted(self.entries, key=lambda entry: entry.record.id))
+            self.in_order = True
+
+
+class Timeline:
+    """Active jobs by the time at which they are due."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._instants: list[Instant] = []
+        self._buckets: dict[Instant, dict[tuple[str, int], _Group]] = {}
+        self._overdue: dict[str, list[tuple[int, Instant, int, _Group]]] = {}
+        self._pushed = 0
+        self._left_behind = 0
+        self._shared: dict[tuple[Hashable, Instant], Instant | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._entries
+
+    def get(self, job_id: str) -> Entry | None:
+        """The entry of a job."""
+        return self._entries.get(job_id)
+
+    # ---- which jobs
+
+    def put(self, record: JobRecord) -> Entry | None:
+        """Take a job in, or take its new definition. None: it has no schedule, and is left out."""
+        self.remove(record.id)
+        bound = record.bind()
+        if bound is None:
+            return None
+        entry = Entry(record, bound, record.cursor)
+        self._entries[record.id] = entry
+        if bound.driven_by == "time":
+            self.arm(entry, record.cursor)
+        return entry
+
+    def remove(self, job_id: str) -> None:
+        """Forget a job; one that is not known is no error."""
+        entry = self._entries.pop(job_id, None)
+        if entry is not None:
+            self._take_out(entry)
+            self._compact()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.__init__()  # type: ignore[misc]
+
+    # ---- when
+
+    def arm(self, entry: Entry, cursor: Instant) -> None:
+        """Everything up to `cursor` is accounted for: wait for the next time, if there is one."""
+        known = entry.following if cursor == entry.nominal else None
+        entry.cursor, entry.following = cursor, None
+        nominal = self._next_after(entry.bound, cursor) if known is None else known
+        if nominal is None:
+            self._take_out(entry)
+            return
+        self.arm_at(entry, nominal)
+
+    def arm_at(self, entry: Entry, nominal: Instant) -> None:
+        """Wait for this nominal time."""
+        self._take_out(entry)
+        if nominal <= entry.cursor:
+            raise ScheduleError(f"it gave {nominal} after {entry.cursor}; a next time must be later (law 9)")
+        entry.nominal = nominal
+        job = entry.record.job
+        entry.due = due_of(job, entry.bound, nominal) if job.jitter else nominal
+        self._group_at(entry).add(entry)
+
+    def put_back(self, entry: Entry) -> None:
+        """An entry that was popped and could not be fired: it keeps its time."""
+        self._group_at(entry).add(entry)
+
+    def advance(self, now: Instant) -> None:
+        """Let what is due by now become overdue."""
+        while self._instants and self._instants[0] <= now:
+            due = heapq.heappop(self._instants)
+            for group in self._buckets.pop(due, {}).values():
+                group.put_in_order()
+                self._push_overdue(group)
+
+    def next_instant(self) -> Instant | None:
+        """The earliest instant at which something that is not overdue yet is due."""
+        while self._instants and self._instants[0] not in self._buckets:
+            heapq.heappop(self._instants)
+        return self._instants[0] if self._instants else None
+
+    # ---- what is overdue
+
+    def overdue_queues(self) -> list[str]:
+        """Queues with jobs that are due."""
+        return [queue for queue in list(self._overdue) if self.head(queue) is not None]
+
+    def head(self, queue: str) -> Entry | None:
+        """The overdue job of a queue whose turn is first."""
+        heap = self._overdue.get(queue)
+        while heap:
+            entry = heap[0][3].head()
+            if entry is not None:
+                return entry
+            heapq.heappop(heap)
+        self._overdue.pop(queue, None)
+        return None
+
+    def pop(self, queue: str, count: int) -> list[Entry]:
+        """Take out the first so many; each must be armed again, put back or removed."""
+        popped: list[Entry] = []
+        while len(popped) < count and self.head(queue) is not None:
+            group = self._overdue[queue][0][3]
+            entries = group.entries
+            while entries and len(popped) < count:
+                entry = entries.popleft()
+                if entry.group is group:
+                    entry.group = None
+                    popped.append(entry)
+        return popped
+
+    def overdue(self) -> Iterator[Entry]:
+        """All overdue jobs, in no order."""
+        for heap in self._overdue.values():
+            for *_, group in heap:
+                yield from (entry for entry in group.entries if entry.group is group)
+
+    # ---- inside
+
+    def _next_after(self, bound: BoundSchedule, cursor: Instant) -> Instant | None:
+        key = (bound.shares_with, cursor)
+        try:
+            return self._shared[key]
+        except KeyError:
+            pass
+        if len(self._shared) >= _SHARED:
+            self._shared.clear()
+        following = self._shared[key] = bound.next_after(cursor)
+        return following
+
+    def _group_at(self, entry: Entry) -> _Group:
+        work = entry.record.job.work
+        bucket = self._buckets.get(entry.due)
+        if bucket is None:
+            bucket = self._buckets[entry.due] = {}
+            heapq.heappush(self._instants, entry.due)
+        key = (work.queue, work.priority)
+        group = bucket.get(key)
+        if group is None:
+            group = bucket[key] = _Group(work.queue, work.priority, entry.due)
+        return group
+
+    def _push_overdue(self, group: _Group) -> None:
+        self._pushed += 1
+        heapq.heappush(self._overdue.setdefault(group.queue, []), (-group.priority, group.due, self._pushed, group))
+
+    def _take_out(self, entry: Entry) -> None:
+        if entry.group is not None:
+            entry.group = None
+            self._left_behind += 1
+
+    def _compact(self) -> None:
+        """Drop what has left its group, when that is most of what there is."""
+        if self._left_behind <= 2 * len(self._entries) + 1000:
+            return
+        self._left_behind = 0
+        waiting = [entry for entry in self._entries.values() if entry.group is not None]
+        self._instants, self._buckets, self._overdue = [], {}, {}
+        for entry in sorted(waiting, key=lambda entry: entry.record.id):
+            self._group_at(entry).add(entry)
