@@ -1,0 +1,136 @@
+"""Clepsydra: a supervised, back-pressured job scheduler for long-running async apps.
+
+A water clock is a chain of vessels, each fed by the one above and each holding back the next. Here the vessels are
+stages: the job broadcaster keeps the jobs, the execution broadcaster turns time into due executions, the node
+selector places them, the executor claims and runs them. `model/` has the words, `storage/` what is remembered,
+`stages/` the chain in the order in which an event travels it, `pipeline/` what puts it together and keeps it alive.
+These are the public names; anything else may change tomorrow.
+"""
+
+from .model import events
+from .model.calendar import Transition, transitions
+from .model.clock import Clock, SystemClock
+from .model.cron import Cron
+from .model.errors import (
+    ClepsydraError,
+    DuplicateId,
+    DuplicateKey,
+    ExecutionFailed,
+    ExecutionNotFound,
+    InvalidArgument,
+    JobExists,
+    JobNotFound,
+    NodeLost,
+    NotInExecution,
+    RestartLimitReached,
+    ScheduleError,
+    SchedulerFailed,
+    SchedulerNotRunning,
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreTooNew,
+    StoreUnavailable,
+    UnknownTask,
+)
+from .model.execution import Attempt, Cause, Execution, Kind, State, Verdict
+from .model.filters import ExecutionFilter, JobFilter, Order
+from .model.instants import Instant, to_datetime, to_instant
+from .model.job import Job, JobRecord, JobState
+from .model.policies import Misfire, OnLeaseLost, Overlap, Recovery, Retry
+from .model.schedule import Every, Once, Reboot, Schedule
+from .model.signals import Cancel, Snooze
+from .model.strategies import All, Candidate, Local, Node, NodeList, Random, RunStrategy
+from .model.task import Call, Task
+from .pipeline.handles import ExecutionHandle
+from .pipeline.health import Health
+from .pipeline.scheduler import Scheduler
+from .pipeline.settings import BroadcasterSettings, ExecutorSettings, SelectorSettings, Stages, StageSettings
+from .pipeline.supervisor import Child, Intensity, Restart, Strategy, Supervisor
+from .stages.running import Run, current_execution
+from .storage.memory import MemoryStorage
+from .storage.protocol import Page, Storage
+from .storage.sqlite import SQLiteStorage
+
+__all__ = [
+    "All",
+    "Attempt",
+    "BroadcasterSettings",
+    "Call",
+    "Cancel",
+    "Candidate",
+    "Cause",
+    "Child",
+    "ClepsydraError",
+    "Clock",
+    "Cron",
+    "DuplicateId",
+    "DuplicateKey",
+    "Every",
+    "Execution",
+    "ExecutionFailed",
+    "ExecutionFilter",
+    "ExecutionHandle",
+    "ExecutionNotFound",
+    "ExecutorSettings",
+    "Health",
+    "Instant",
+    "Intensity",
+    "InvalidArgument",
+    "Job",
+    "JobExists",
+    "JobFilter",
+    "JobNotFound",
+    "JobRecord",
+    "JobState",
+    "Kind",
+    "Local",
+    "MemoryStorage",
+    "Misfire",
+    "Node",
+    "NodeList",
+    "NodeLost",
+    "NotInExecution",
+    "OnLeaseLost",
+    "Once",
+    "Order",
+    "Overlap",
+    "Page",
+    "Random",
+    "Reboot",
+    "Recovery",
+    "Restart",
+    "RestartLimitReached",
+    "Retry",
+    "Run",
+    "RunStrategy",
+    "SQLiteStorage",
+    "Schedule",
+    "ScheduleError",
+    "Scheduler",
+    "SchedulerFailed",
+    "SchedulerNotRunning",
+    "SelectorSettings",
+    "Snooze",
+    "StageSettings",
+    "Stages",
+    "State",
+    "Storage",
+    "StoreBusy",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreTooNew",
+    "StoreUnavailable",
+    "Strategy",
+    "Supervisor",
+    "SystemClock",
+    "Task",
+    "Transition",
+    "UnknownTask",
+    "Verdict",
+    "current_execution",
+    "events",
+    "to_datetime",
+    "to_instant",
+    "transitions",
+]

@@ -1,0 +1,1 @@
+"""Puts the stages together and keeps them alive."""

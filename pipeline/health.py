@@ -1,0 +1,45 @@
+"""What `health()` tells: whether the scheduler works, why not, and how full its vessels are. Plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from attrs import asdict, frozen
+
+from ..stages.channel import Fill
+from ..stages.worker_pool import PoolStatistics
+from ..storage.lane import LaneStatistics
+from .supervisor import Branch
+
+
+@frozen
+class Health:
+    """A scheduler at one moment. Made from memory only: it is there while the store is not."""
+
+    status: Literal["ok", "degraded", "failed", "stopped"]
+    reasons: Sequence[str]
+    """Why it is not `ok`, in words."""
+    node: str
+    jobs: int
+    vessels: Sequence[Fill]
+    """The channels of the chain: what waits in them, and for how long."""
+    commands: int
+    """Commands that wait for their answer."""
+    pool: PoolStatistics | None
+    store: LaneStatistics | None
+    stages: Branch | None
+    """The supervision tree, with restarts."""
+    undeclared_jobs: Sequence[str]
+    """Jobs that code declared earlier and this code does not: not fired by this node."""
+    unknown_tasks: Sequence[str]
+    """Tasks that jobs name and this node has no code for: their executions wait."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is well."""
+        return self.status == "ok"
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain dicts and lists, for a health endpoint."""
+        return asdict(self)

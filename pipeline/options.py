@@ -1,0 +1,112 @@
+"""The options of jobs and of enqueued calls, as keyword arguments with their types; and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Literal, TypedDict
+
+from ..model.errors import InvalidArgument
+from ..model.execution import Cause
+from ..model.instants import Instant, to_instant, to_micros
+from ..model.job import check_name, make_work
+from ..model.policies import NO_RETRY, Misfire, OnLeaseLost, Overlap, Recovery, Retry, one_of
+from ..model.strategies import RunOn
+from ..model.task import Call
+from ..storage.protocol import NewExecution
+
+
+class JobOptions(TypedDict, total=False):
+    """The options of `Job` beside its name, task, schedule and arguments."""
+
+    misfire: Misfire
+    overlap: Overlap | str
+    max_running: int
+    retry: Retry
+    timeout: timedelta | float | None
+    start_by: timedelta | float | None
+    recovery: Recovery | str
+    recoveries: int
+    on_lease_lost: OnLeaseLost | str
+    queue: str
+    priority: int
+    labels: Mapping[str, str] | None
+    jitter: timedelta | float
+    limit: int | None
+    run_on: RunOn | str
+    paused: bool
+
+
+class EnqueueOptions(TypedDict, total=False):
+    """The options of `enqueue`."""
+
+    after: timedelta | float | None
+    """Delay from now."""
+    at: datetime | None
+    """An aware time; one that has passed means now."""
+    key: str | None
+    """Unique among the task's unfinished executions."""
+    on_conflict: Literal["keep", "replace", "raise"]
+    """What to do when the key is taken."""
+    priority: int
+    queue: str
+    labels: Mapping[str, str] | None
+    retry: Retry
+    timeout: timedelta | float | None
+    """Per attempt, from its start."""
+    start_by: timedelta | float | None
+    """How long after it is due it may still start."""
+    recovery: Recovery | str
+    recoveries: int
+    on_lease_lost: OnLeaseLost | str
+
+
+def new_executions(
+    calls: Sequence[Call], options: EnqueueOptions, now: Instant, make_id: Callable[[], str]
+) -> list[NewExecution]:
+    """The executions that calls come to. Raises `InvalidArgument` naming the option that cannot be used."""
+    due_at = _due_at(options.get("after"), options.get("at"), now)
+    key = options.get("key")
+    if key is not None:
+        check_name(key, "key")
+        if len(calls) > 1:
+            raise InvalidArgument("key", key, "names one execution; enqueue calls with keys one at a time")
+    conflict = one_of("on_conflict", ("keep", "replace", "raise"))(options.get("on_conflict", "keep"))
+    return [_new_execution(call, options, due_at, key, conflict, make_id()) for call in calls]
+
+
+def _new_execution(
+    call: Call,
+    options: EnqueueOptions,
+    due_at: Instant,
+    key: str | None,
+    conflict: Literal["keep", "replace", "raise"],
+    execution_id: str,
+) -> NewExecution:
+    if not isinstance(call, Call):
+        raise InvalidArgument("call", call, "must be task.call(...)")
+    work = make_work(
+        call,
+        queue=options.get("queue", "default"),
+        priority=options.get("priority", 0),
+        labels=options.get("labels"),
+        retry=options.get("retry", NO_RETRY),
+        timeout=options.get("timeout"),
+        start_by=options.get("start_by"),
+        recovery=options.get("recovery", Recovery.RETRY),
+        recoveries=options.get("recoveries", 3),
+        on_lease_lost=options.get("on_lease_lost", OnLeaseLost.CONTINUE),
+    )
+    start_by = None if work.start_by is None else due_at + work.start_by
+    return NewExecution(execution_id, work, Cause.ENQUEUE, due_at, start_by, key, conflict)
+
+
+def _due_at(after: timedelta | float | None, at: datetime | None, now: Instant) -> Instant:
+    if after is not None and at is not None:
+        raise InvalidArgument("at", at, "give either `after` or `at`, not both")
+    if at is not None:
+        return to_instant(at, "at")
+    delay = 0 if after is None else to_micros(after, "after")
+    if delay < 0:
+        raise InvalidArgument("after", after, "must not be negative")
+    return now + delay

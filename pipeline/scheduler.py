@@ -1,0 +1,732 @@
+"""The scheduler: the one object that users hold.
+
+It registers tasks and jobs, starts and ends the chain, and passes commands to it; what it is made of is in
+`wiring.py`, how one run of it goes in `runtime.py`. Everything here is for the event loop's thread, but for
+`from_thread`. Nothing happens before it is entered, and it can be entered again when it has ended, on another loop too.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+from anyio.lowlevel import checkpoint
+
+from ..model.clock import Clock, SystemClock
+from ..model.errors import (
+    InvalidArgument,
+    JobExists,
+    JobNotFound,
+    NotInExecution,
+    ScheduleError,
+    SchedulerFailed,
+    SchedulerNotRunning,
+    StoreBusy,
+)
+from ..model.execution import Execution, State, Verdict
+from ..model.filters import EVERY_EXECUTION, EVERY_JOB, ExecutionFilter, JobFilter, Order
+from ..model.ids import IdMaker
+from ..model.instants import SECOND, to_datetime, to_instant, to_micros
+from ..model.job import Job, JobRecord, JobState, check_name
+from ..model.policies import count_of, one_of, optional_count
+from ..model.schedule import Schedule
+from ..model.strategies import Node, RunStrategy
+from ..model.task import Call, Task
+from ..stages.commands import AnyCommand, ChangeState, PutJobs, RemoveJobs, RunJob
+from ..stages.running import current_execution
+from ..storage.lane import StorageLane
+from ..storage.memory import MemoryStorage
+from ..storage.protocol import AddResult, Cancelled, Claim, JobChange, NewExecution, Page, Storage, TaskRow
+from .from_thread import FromThread
+from .handles import ExecutionHandle, found
+from .health import Health
+from .options import EnqueueOptions, JobOptions, new_executions
+from .registry import Registry
+from .runtime import Runtime
+from .settings import DEFAULTS, Stages
+from .telemetry import Handler, Subscription, Telemetry
+from .verdicts import unfold
+from .wiring import Chain
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_BATCH = 64
+_POLL = 1.0
+
+
+class _Decorator(Protocol):
+    """Makes a task of a function, keeping its signature."""
+
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class Scheduler:
+    """A supervised job scheduler inside your process.
+
+    `storage` keeps jobs and executions: memory when none is given, `SQLiteStorage(path)` for a file. `name` is this
+    node's, for run strategies and logs. `stages` tunes it. `declared` says how jobs that code declares meet stored
+    ones: `merge` (code is the truth for what it declares) or `if_pristine` (only into a store that never had jobs:
+    Quantum's rule). `strategies` are run strategies of your own by name.
+
+        async with Scheduler() as scheduler:            # or: await task_group.start(scheduler.run)
+            await scheduler.add_job(Job("report", report.call(), Every(minutes=1)))
+    """
+
+    def __init__(
+        self,
+        storage: Storage | None = None,
+        *,
+        name: str | None = None,
+        stages: Stages = DEFAULTS,
+        jobs: Iterable[Job] = (),
+        tasks: Iterable[Task[..., Any] | Callable[..., Any]] = (),
+        strategies: Mapping[str, RunStrategy] | None = None,
+        declared: Literal["merge", "if_pristine"] = "merge",
+        clock: Clock | None = None,
+    ) -> None:
+        if not isinstance(stages, Stages):
+            raise InvalidArgument("stages", stages, "must be Stages(...)")
+        self.storage: Storage = MemoryStorage() if storage is None else storage
+        self.name = check_name(name if name is not None else _node_name())
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self.telemetry = Telemetry(self.clock)
+        self.from_thread = FromThread(self)
+        self._stages = stages
+        self._strategies = dict(strategies or {})
+        self._declared = one_of("declared", ("merge", "if_pristine"))(declared)
+        self._registry = Registry()
+        self._make_id = IdMaker(self.clock.now)
+        self._runtime: Runtime | None = None
+        self._entered: TaskGroup | None = None
+        for task in tasks:
+            self._registry.register(task, None, ())
+        for job in jobs:
+            self._registry.declare(job)
+
+    # ------------------------------------------------------------------------------------------ tasks and declared jobs
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: None = None, /, *, name: str | None = None, aliases: Iterable[str] = ()) -> _Decorator: ...
+    def task(
+        self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, aliases: Iterable[str] = ()
+    ) -> object:
+        """Register a function as a task: `async def` runs on the loop, plain `def` in a thread. It stays callable.
+
+        `name` is what the store knows it by (module and function name when none is given); `aliases` are names that
+        stored work may still use after a rename.
+        """
+        if function is not None:
+            return self._registry.register(function, name, aliases)
+        return lambda plain: self._registry.register(plain, name, aliases)
+
+    def job(
+        self,
+        schedule: Schedule | None,
+        *,
+        name: str | None = None,
+        task_name: str | None = None,
+        args: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> _Decorator:
+        """Declare a job that runs the decorated function: `@scheduler.job(Every(minutes=5), retry=Retry(attempts=3))`.
+
+        `name` is the job's, the function's own when none is given. The options are those of `Job`. Raises `JobExists`
+        for the second declaration of a name, `InvalidArgument` for what cannot work, both at once.
+        """
+        if self._runtime is not None and not self._runtime.ended.is_set():
+            raise SchedulerNotRunning(
+                "jobs are declared before the scheduler is entered; use add_job() on a running one"
+            )
+        _known_options("job", options, JobOptions)
+
+        def declare(function: Callable[P, R] | Task[P, R]) -> Task[P, R]:
+            task = self._registry.register(function, task_name, ())
+            job_name = name if name is not None else getattr(task.function, "__name__", task.name)
+            self._registry.declare(Job(job_name, task, schedule, args=args, **options))
+            return task
+
+        return declare
+
+    @property
+    def tasks(self) -> Mapping[str, Task[..., Any]]:
+        """The registered tasks, by name and alias."""
+        return dict(self._registry.tasks)
+
+    @property
+    def declared_jobs(self) -> Sequence[Job]:
+        """The jobs that code declares to this scheduler."""
+        return list(self._registry.jobs.values())
+
+    # ------------------------------------------------------------------------------------------------------- life cycle
+
+    async def __aenter__(self) -> Self:
+        group = anyio.create_task_group()
+        await group.__aenter__()
+        self._entered = group
+        try:
+            await group.start(self._run_guarded)
+        except BaseException as error:
+            self._entered = None
+            try:
+                await group.__aexit__(type(error), error, error.__traceback__)
+            except BaseExceptionGroup:
+                raise error from error.__cause__  # the task group has wrapped it
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        group, runtime = self._entered, self._runtime_of_this_entry()
+        self._entered = None
+        runtime.request_stop()
+        with anyio.CancelScope(shield=True):
+            await self.clock.pass_until(runtime.ended)
+        if group is not None:
+            await group.__aexit__(None, None, None)
+        if runtime.failure is not None and error is None:
+            raise runtime.failure
+
+    async def _run_guarded(self, *, task_status: TaskStatus[None]) -> None:
+        """For `async with`: a chain that gives up must not cancel the body; it is raised when the body is done."""
+        with suppress(SchedulerFailed):
+            await self.run(task_status=task_status)
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Run until stopped or cancelled; `await task_group.start(scheduler.run)` returns when jobs are being fired.
+
+        Cancellation drains: running tasks have the grace of the settings. Raises `SchedulerFailed` when the restart
+        budget is spent, `StoreError` when the store cannot be opened.
+        """
+        if self._runtime is not None and not self._runtime.ended.is_set():
+            raise SchedulerNotRunning("the scheduler is running already; it can be entered again when it has ended")
+        runtime = self._runtime = self._new_runtime()
+        self.from_thread.entered()
+        try:
+            await runtime.run(lambda: self._prepare(runtime), task_status)
+        finally:
+            self.from_thread.left()
+
+    def stop(self, *, hard: bool = False) -> None:
+        """Ask it to drain and end: from the loop, without waiting. `hard` leaves out the grace."""
+        if self._runtime is not None:
+            self._runtime.request_stop(hard=hard)
+
+    async def drain(self, grace: timedelta | float | None = None) -> bool:
+        """Stop claiming and wait until nothing runs, at most `grace`. True if all has ended; the scheduler stays
+        entered.
+        """
+        runtime = self._running()
+        runtime.draining = True
+        runtime.chain.stop_claiming()
+        seconds = self._stages.grace.total_seconds() if grace is None else to_micros(grace, "grace") / SECOND
+        idle = False
+        with self.clock.wake_after(seconds) as waiting:
+            await runtime.chain.pool.wait_idle()
+            idle = True
+        if waiting.fired:
+            self.clock.activity.ended()
+        return idle
+
+    def _new_runtime(self) -> Runtime:
+        clock, stages = self.clock, self._stages
+        node = Node(self._make_id(), self.name, clock.now(), 0)
+        lane = StorageLane(
+            self.storage,
+            clock,
+            call_deadline=stages.call_deadline.total_seconds(),
+            on_event=self.telemetry.emit,
+        )
+        chain = Chain(
+            lane,
+            clock,
+            stages,
+            self._registry.tasks,
+            self._strategies,
+            self.telemetry,
+            node,
+            self._make_id,
+            self._registry.jobs,
+            shared=self.storage.shared,
+            swept=stages.retention is not None and self.storage.blocking,
+        )
+        return Runtime(lane, chain, clock, stages, node)
+
+    async def _prepare(self, runtime: Runtime) -> None:
+        """Tell the store which tasks there are, and which jobs code declares."""
+        rows = [
+            TaskRow(task.name, task.aliases, (task.__doc__ or "").strip()) for task in _distinct(self._registry.tasks)
+        ]
+        await runtime.lane.write(lambda store: store.put_tasks(rows), counted=False)
+        jobs = list(self._registry.jobs.values())
+        if self._declared == "if_pristine":
+            stored = await runtime.lane.read(lambda store: store.load_jobs(), counted=False)
+            jobs = jobs if stored is None else []
+        for start in range(0, len(jobs), _BATCH):
+            some = [(self._make_id(), job) for job in jobs[start : start + _BATCH]]
+            await self._command(runtime, PutJobs(some, True, deadline=self._deadline()))
+        await runtime.chain.book.loaded.wait()  # from here on stored jobs can be found, too
+
+    def _running(self) -> Runtime:
+        runtime = self._runtime
+        if runtime is None or runtime.ended.is_set():
+            if runtime is not None and runtime.failure is not None:
+                raise runtime.failure
+            raise SchedulerNotRunning("the scheduler is not running; enter it first: `async with scheduler:`")
+        return runtime
+
+    def _runtime_of_this_entry(self) -> Runtime:
+        assert self._runtime is not None
+        return self._runtime
+
+    def _accepting(self) -> Runtime:
+        """Running, and not draining, but for the tasks that still run: those may add work."""
+        runtime = self._running()
+        if runtime.draining and not _in_a_task():
+            raise SchedulerNotRunning("the scheduler is draining; it takes no new work")
+        return runtime
+
+    # ------------------------------------------------------------------------------------------------------------- jobs
+
+    @property
+    def jobs(self) -> Sequence[JobRecord]:
+        """All jobs by name, as this process knows them, without waiting for the store."""
+        book = self._running().chain.book
+        return [book.by_name[name] for name in sorted(book.by_name)]
+
+    def find_job(self, name: str) -> JobRecord | None:
+        """The job, or None. Never waits."""
+        return self._running().chain.book.by_name.get(name)
+
+    def get_job(self, name: str) -> JobRecord:
+        """The job. Raises `JobNotFound`."""
+        record = self.find_job(name)
+        if record is None:
+            raise JobNotFound(name, self._running().chain.book.by_name)
+        return record
+
+    def next_run(self, name: str) -> datetime | None:
+        """The next nominal time of a job that is still to come, UTC. None: it is not active, or not driven by time.
+
+        Never waits. Raises `JobNotFound`.
+        """
+        record = self.get_job(name)
+        bound = record.bind() if record.state is JobState.ACTIVE else None
+        if bound is None or bound.driven_by != "time":
+            return None
+        instant = bound.next_after(max(record.cursor, self.clock.now()))
+        return None if instant is None else to_datetime(instant)
+
+    async def add_job(self, job: Job, *, replace: bool = True) -> JobRecord:
+        """Add a job, or give the one of its name this definition; returns when the store has committed it.
+
+        An equal definition changes nothing. With `replace=False` a name that is taken raises `JobExists`. Raises
+        `UnknownTask`, `ScheduleError` for a schedule without a time to come, `StoreBusy` when the store does not
+        answer.
+        """
+        return (await self.add_jobs([job], replace=replace))[0]
+
+    async def add_jobs(self, jobs: Iterable[Job], *, replace: bool = True) -> Sequence[JobRecord]:
+        """Many at once, in transactions of 64. All are checked before the first is added."""
+        runtime = self._accepting()
+        wanted = [self._checked(job) for job in jobs]
+        records: list[JobRecord] = []
+        for start in range(0, len(wanted), _BATCH):
+            some = [(self._make_id(), job) for job in wanted[start : start + _BATCH]]
+            command = PutJobs(some, False, not replace, deadline=self._deadline())
+            await self._command(runtime, command)
+            records += [_accepted(change) for change in command.answer]
+        return records
+
+    async def remove_job(self, name: str, *, missing_ok: bool = False) -> None:
+        """Remove a job. What has not started is settled as `removed`; what runs goes on. Raises `JobNotFound`."""
+        if self._known(name, missing_ok):
+            await self._command(self._running(), RemoveJobs(JobFilter(names=[name]), deadline=self._deadline()))
+
+    async def remove_all_jobs(self) -> int:
+        """Remove all jobs: the store is then as if it never had any. How many there were."""
+        command = RemoveJobs(EVERY_JOB, True, deadline=self._deadline())
+        await self._command(self._running(), command)
+        return len(command.answer)
+
+    async def pause_job(self, name: str) -> JobRecord:
+        """Stop firing for now. Scheduled work that has not started is settled as `paused`; what runs goes on."""
+        return await self._set_state(name, JobState.PAUSED)
+
+    async def resume_job(self, name: str) -> JobRecord:
+        """Fire again, from now on: the times that passed meanwhile are `paused`. A job that has stopped stays
+        stopped.
+        """
+        return await self._set_state(name, JobState.ACTIVE)
+
+    async def stop_job(self, name: str) -> JobRecord:
+        """Stop firing for good; the job stays, with its history, until it is removed."""
+        return await self._set_state(name, JobState.STOPPED)
+
+    async def run_job(self, name: str) -> ExecutionHandle:
+        """Run a job now, paused or not, beside its schedule: its cadence is not touched. Its overlap policy applies."""
+        self._known(name, False)
+        runtime = self._accepting()
+        command = RunJob(name, self._make_id(), deadline=self._deadline())
+        await self._command(runtime, command)
+        return ExecutionHandle(command.execution_id, True, self)
+
+    def _checked(self, job: Job) -> Job:
+        if not isinstance(job, Job):
+            raise InvalidArgument("job", job, "must be a Job(...)")
+        self._registry.check(job)
+        now = self.clock.now()
+        bound = job.bind("", now)
+        if bound is not None and bound.driven_by == "time" and bound.next_after(now) is None:
+            raise ScheduleError(
+                f"job {job.name!r}: {job.schedule.describe() if job.schedule else ''} has no time to come"
+            )
+        return job
+
+    def _known(self, name: str, missing_ok: bool) -> bool:
+        if self.find_job(name) is not None:
+            return True
+        if missing_ok:
+            return False
+        raise JobNotFound(name, self._running().chain.book.by_name)
+
+    async def _set_state(self, name: str, state: JobState) -> JobRecord:
+        self._known(name, False)
+        command = ChangeState(JobFilter(names=[name]), state, deadline=self._deadline())
+        await self._command(self._running(), command)
+        return command.answer[0].record if command.answer else self.get_job(name)
+
+    def _deadline(self) -> float:
+        return self.clock.monotonic() + self._stages.command_deadline.total_seconds()
+
+    async def _command(self, runtime: Runtime, command: AnyCommand) -> None:
+        """Give the job broadcaster a command, and wait for its answer until the deadline."""
+        chain = runtime.chain
+        left = command.deadline - self.clock.monotonic()
+        answered = False
+        with self.clock.wake_after(left) as waiting:
+            async with chain.mailbox.room:
+                chain.mailbox.put(command)
+                chain.commands.nudge()
+                await command.done.wait()
+                answered = True
+        if waiting.fired:
+            self.clock.activity.ended()
+        if not answered:
+            command.given_up = True
+            raise StoreBusy(
+                f"the store has not answered within {self._stages.command_deadline.total_seconds():g} s; "
+                "whether the change was made is not known yet, and it may be repeated"
+            )
+        if command.error is not None:
+            raise command.error
+
+    # ------------------------------------------------------------------------------------------------------- executions
+
+    @overload
+    async def enqueue(self, call: Call, /, **options: Unpack[EnqueueOptions]) -> ExecutionHandle: ...
+    @overload
+    async def enqueue(
+        self, call: Iterable[Call], /, **options: Unpack[EnqueueOptions]
+    ) -> Sequence[ExecutionHandle]: ...
+    async def enqueue(
+        self, call: Call | Iterable[Call], /, **options: Unpack[EnqueueOptions]
+    ) -> ExecutionHandle | Sequence[ExecutionHandle]:
+        """Run a call once: now, `after` a delay, or `at` a time. Durable when this returns. One call, or many in order.
+
+        `key` is unique among the task's unfinished executions: with `on_conflict="keep"` the handle is that of the one
+        that has it (`handle.created` says), `"replace"` gives that one this call if it has not started, `"raise"`
+        raises `DuplicateKey`. The options are those of `EnqueueOptions`.
+        """
+        runtime = self._accepting()
+        _known_options("enqueue", options, EnqueueOptions)
+        calls = [call] if isinstance(call, Call) else _calls(call)
+        for one in calls:
+            if isinstance(one, Call):
+                self._registry.check_call(one)
+        items = new_executions(calls, options, self.clock.now(), self._make_id)
+        try:
+            handles = await self._add(runtime, items)
+        except BaseException:
+            runtime.chain.look_into_store()  # some of it may be there
+            raise
+        for item in items[:1]:
+            runtime.chain.work_added(item.work.queue, item.due_at)
+        return handles[0] if isinstance(call, Call) else handles
+
+    async def _add(self, runtime: Runtime, items: Sequence[NewExecution]) -> Sequence[ExecutionHandle]:
+        handles: list[ExecutionHandle] = []
+        for start in range(0, len(items), _BATCH):
+            added = await self._write(partial(_add_executions, items=items[start : start + _BATCH], clock=self.clock))
+            handles += [ExecutionHandle(result.id, result.created, self) for result in added]
+            if runtime.lane.is_direct:
+                await checkpoint()
+        return handles
+
+    async def executions(
+        self,
+        where: ExecutionFilter = EVERY_EXECUTION,
+        *,
+        order: Order | str = Order.ID,
+        limit: int = 100,
+        cursor: str | None = None,
+        offset: int = 0,
+    ) -> Page:
+        """A page of executions; `page.cursor` gets the next one."""
+        ordered = one_of("order", Order)(order)
+        many = count_of("limit", most=1000)(limit)
+        return await self._read(lambda store: store.list_executions(where, ordered, many, cursor, offset))
+
+    async def find_execution(self, execution_id: str) -> Execution | None:
+        """The execution, or None."""
+        rows = await self._read(lambda store: store.get_executions([execution_id]))
+        return rows.get(execution_id)
+
+    async def get_execution(self, execution_id: str) -> Execution:
+        """The execution. Raises `ExecutionNotFound`."""
+        return found(execution_id, await self.find_execution(execution_id))
+
+    async def stats(self, where: ExecutionFilter = EVERY_EXECUTION) -> Mapping[State, int]:
+        """How many executions are in each state, from one snapshot."""
+        return await self._read(lambda store: store.stats(where))
+
+    async def cancel_executions(
+        self, where: ExecutionFilter | None = None, *, ids: Collection[str] | None = None
+    ) -> Sequence[Cancelled]:
+        """Cancel what is unfinished. What runs here is told to stop at once, before the store has answered."""
+        chosen = _where(where, ids)
+        runtime = self._running()
+        for run in list(runtime.chain.pool.running().values()):
+            if _is_meant(chosen, run.claim):
+                runtime.chain.pool.cancel(run.attempt_id, "cancelled on request")
+        cancelled = await self._write(lambda store: store.cancel_executions(chosen, self.clock.now()))
+        for one in cancelled:
+            if one.attempt_id is not None:
+                runtime.chain.pool.cancel(one.attempt_id, "cancelled on request")
+        runtime.chain.waiters.notify(one.execution_id for one in cancelled)
+        runtime.chain.look_into_store()  # their jobs may go on, and what they held back may be ready
+        return cancelled
+
+    async def retry_executions(
+        self, where: ExecutionFilter | None = None, *, ids: Collection[str] | None = None
+    ) -> Sequence[str]:
+        """Give what failed, was cancelled or expired another try, now."""
+        chosen = _where(where, ids)
+        runtime = self._accepting()
+        again = await self._write(
+            lambda store: store.retry_executions(chosen, self.clock.now(), IdMaker(self.clock.now))
+        )
+        runtime.chain.look_into_store()
+        return again
+
+    async def delete_executions(
+        self, where: ExecutionFilter | None = None, *, ids: Collection[str] | None = None, force: bool = False
+    ) -> int:
+        """Delete finished executions (unfinished ones too with `force`); their verdicts stay."""
+        chosen = _where(where, ids)
+        deleted = await self._write(lambda store: store.delete_executions(chosen, force=force))
+        self._running().chain.waiters.notify_all()
+        self._running().chain.look_into_store()
+        return deleted
+
+    async def wait_for_execution(self, execution_id: str, timeout: float | None = None) -> Execution:
+        """Wait until an execution has ended. Raises `TimeoutError`, or `ExecutionNotFound`."""
+        execution: Execution | None = None
+        with self.clock.wake_after(timeout) as waiting:
+            execution = await self._wait_for(execution_id)
+        if waiting.fired:
+            self.clock.activity.ended()
+        if execution is None:
+            raise TimeoutError(f"execution {execution_id} has not ended within {timeout:g} s")
+        return execution
+
+    async def _wait_for(self, execution_id: str) -> Execution:
+        while True:
+            runtime = self._running()
+            with runtime.chain.waiters.waiting_for(execution_id) as ended:
+                execution = await self.get_execution(execution_id)
+                if execution.finished:
+                    return execution
+                # Woken when it ends here; where other processes may end it, the store is asked again now and then.
+                with self.clock.wake_after(_POLL if self.storage.shared else None) as waiting:
+                    await ended.wait()
+                if waiting.fired:
+                    self.clock.activity.ended()
+
+    # --------------------------------------------------------------------------------------------------- what happened
+
+    async def verdicts(self, job: str, start: datetime, end: datetime) -> AsyncIterator[Verdict]:
+        """How each nominal time of a job in `[start, end)` ended, ascending: `async for verdict in
+        scheduler.verdicts(...)`.
+
+        Of a removed job as well. Nothing is told of times before the retention's horizon, nor of those still to come.
+        """
+        first, last = to_instant(start, "start"), to_instant(end, "end")
+        pages = await self._read(lambda store: store.verdicts(job, first, last))
+        if not pages and self.find_job(job) is None:
+            raise JobNotFound(job, self._running().chain.book.by_name)
+        for told, verdict in enumerate(unfold(job, list(pages), first, last), start=1):
+            yield verdict
+            if told % _BATCH == 0:
+                await checkpoint()
+
+    def attach(self, handler: Handler, events: Any = None) -> Callable[[], None]:
+        """Call `handler(event)` for each telemetry event, on the loop, at once; the answer detaches it."""
+        return self.telemetry.attach(handler, events)
+
+    def events(self, *, buffer: int = 1000, events: Any = None) -> Subscription:
+        """Telemetry events as an async iterator: `with scheduler.events() as happenings: async for event in
+        happenings`.
+
+        Bounded: the oldest are dropped, and counted, when it is not read.
+        """
+        return self.telemetry.subscribe(buffer, events)
+
+    def health(self) -> Health:
+        """How it is doing. From memory only: it never waits and never raises."""
+        return self._health_of(self._runtime)
+
+    def _health_of(self, runtime: Runtime | None) -> Health:
+        if runtime is None or runtime.ended.is_set():
+            failure = None if runtime is None else runtime.failure
+            status: Literal["failed", "stopped"] = "stopped" if failure is None else "failed"
+            reasons = [str(failure)] if failure else ["it is not running"]
+            return Health(status, reasons, "", 0, [], 0, None, None, None, [], [])
+        chain, lane = runtime.chain, runtime.lane
+        pool = chain.pool.statistics()
+        reasons = list(_complaints(runtime, pool.degraded, self.clock.monotonic()))
+        records = list(chain.book.by_name.values())
+        return Health(
+            "degraded" if reasons else "ok",
+            reasons,
+            runtime.node.id,
+            len(records),
+            chain.fills(),
+            len(chain.mailbox),
+            pool,
+            lane.statistics(),
+            chain.supervisor.tree(),
+            sorted(record.name for record in records if record.declared and record.name not in chain.book.declared),
+            sorted({record.job.work.task for record in records} - set(self._registry.tasks)),
+        )
+
+    def tune(
+        self,
+        *,
+        concurrency: int | None = None,
+        queues: Mapping[str, int] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        """Change concurrency while it runs: of queues without a number, of single queues, of all together (0: no
+        limit).
+
+        Takes effect at once for what starts; what runs is not touched. Not remembered over a restart.
+        """
+        slots = self._running().chain.slots
+        if concurrency is not None:
+            slots.concurrency = count_of("concurrency")(concurrency)
+        for queue, number in (queues or {}).items():
+            slots.queues[check_name(queue, "queues")] = count_of(f"queues[{queue!r}]")(number)
+        if limit is not None:
+            slots.limit = None if limit == 0 else optional_count("limit")(limit)
+        self._running().chain.tuned()
+
+    # ---------------------------------------------------------------------------------------------------------- inside
+
+    async def _read(self, call: Callable[[Storage], R]) -> R:
+        deadline = self._stages.command_deadline.total_seconds()
+        return await self._running().lane.read(call, deadline=deadline, counted=False)
+
+    async def _write(self, call: Callable[[Storage], R]) -> R:
+        deadline = self._stages.command_deadline.total_seconds()
+        return await self._running().lane.write(call, deadline=deadline, command=True, counted=False)
+
+
+def _calls(given: object) -> list[Call]:
+    if isinstance(given, Task | str) or not isinstance(given, Iterable):
+        raise InvalidArgument("call", given, "must be task.call(...), or several of them")
+    return list(given)
+
+
+def _known_options(call: str, options: Mapping[str, Any], known: type) -> None:
+    for name in options:
+        if name not in known.__annotations__:
+            raise InvalidArgument(
+                name, options[name], f"is no option of {call}; known: {', '.join(known.__annotations__)}"
+            )
+
+
+def _add_executions(store: Storage, items: Sequence[NewExecution], clock: Clock) -> Sequence[AddResult]:
+    return store.add_executions(items, clock.now())
+
+
+def _complaints(runtime: Runtime, abandoned: bool, now: float) -> Iterator[str]:
+    lane = runtime.lane
+    if lane.state == "degraded":
+        yield f"the store does not answer: {lane.last_error}"
+    if not runtime.chain.lease.held(now):
+        yield "the node's lease could not be renewed; nothing new is started"
+    if abandoned:
+        yield "too many threads of plain functions ignore their deadline"
+    if runtime.draining:
+        yield "it is draining"
+
+
+def _accepted(change: JobChange) -> JobRecord:
+    if change.change == "exists":
+        raise JobExists(change.record.name)
+    if change.change == "stale":
+        raise StoreBusy(f"job {change.record.name!r} is being changed by another process; try again")
+    return change.record
+
+
+def _where(where: ExecutionFilter | None, ids: Collection[str] | None) -> ExecutionFilter:
+    if (where is None) == (ids is None):
+        raise InvalidArgument("where", where, "give either a filter or ids=[...]")
+    return ExecutionFilter(ids=ids) if where is None else where
+
+
+def _is_meant(where: ExecutionFilter, claim: Claim) -> bool:
+    """Whether a filter means what runs under this claim, as far as the claim can tell."""
+    row = Execution(
+        claim.execution_id,
+        claim.work,
+        claim.cause,
+        claim.created_at,
+        claim.due_at,
+        claim.due_at,
+        claim.attempt_id,
+        State.RUNNING,
+        claim.job_id,
+        claim.job_name,
+        nominal=claim.nominal,
+        key=claim.key,
+    )
+    return where.verdicts is None and where.nodes is None and where.matches(row)
+
+
+def _distinct(tasks: Mapping[str, Task[..., Any]]) -> list[Task[..., Any]]:
+    return list({task.name: task for task in tasks.values()}.values())
+
+
+def _in_a_task() -> bool:
+    try:
+        current_execution()
+    except NotInExecution:
+        return False
+    return True
+
+
+def _node_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
