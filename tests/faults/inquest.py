@@ -1,0 +1,177 @@
+"""What is asked when processes have died: do their effects and the store tell one story, and does it keep the laws?"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from clepsydra import Execution, Kind, Node, Order, SQLiteStorage, State
+from clepsydra.model.filters import EVERY_EXECUTION
+from clepsydra.storage.audit import audit
+
+EVER = 2**62
+_PAGE = 1000
+
+
+@frozen
+class Effect:
+    """A line that a task has written: `begun`, `ended` or `failed`."""
+
+    what: str
+    at: int
+    process: str
+    execution: str
+    lease: str
+    attempt: int
+    job: str | None
+    job_id: str | None
+    nominal: int | None
+    task: str
+
+
+def lines_of(effects: Path) -> list[dict[str, Any]]:
+    """All lines of a file of effects."""
+    return [json.loads(line) for line in effects.read_text().splitlines()] if effects.exists() else []
+
+
+def runs_in(lines: list[dict[str, Any]]) -> list[Effect]:
+    """Those that a task has written of its run, in the order of time."""
+    found = [Effect(**line) for line in lines if "lease" in line]
+    return sorted(found, key=lambda effect: effect.at)
+
+
+def has_happened(effects: Path, what: str, **facts: object) -> bool:
+    """Whether there is such a line."""
+    wanted = {"what": what, **facts}
+    return any(wanted.items() <= line.items() for line in lines_of(effects))
+
+
+def unfinished_in(database: Path) -> int:
+    """How many executions have not ended."""
+    with closing(sqlite3.connect(database, timeout=30)) as connection:
+        return int(connection.execute("SELECT count(*) FROM executions WHERE open = 1").fetchone()[0])
+
+
+@contextmanager
+def reading(database: Path) -> Generator[SQLiteStorage]:
+    """The store, as one more node that does nothing."""
+    storage = SQLiteStorage(database, busy_timeout=30)
+    storage.open(Node("inquest", "inquest", 0, 0), 0)
+    try:
+        yield storage
+    finally:
+        storage.close()
+
+
+def violations_of_law_1(database: Path, jobs: Collection[str], since: int = 0) -> list[str]:
+    """For nominal times from `since` on."""
+    with reading(database) as storage:
+        return [
+            f"{job}: {violation}"
+            for job in jobs
+            for violation in audit(storage.verdicts(job, since, EVER), start=since, end=EVER)
+        ]
+
+
+def executions_in(database: Path) -> dict[str, Execution]:
+    """All, by id."""
+    with reading(database) as storage:
+        rows: dict[str, Execution] = {}
+        cursor: str | None = None
+        while True:
+            page = storage.list_executions(EVERY_EXECUTION, Order.ID, _PAGE, cursor)
+            rows |= {row.id: row for row in page.items}
+            cursor = page.cursor
+            if cursor is None:
+                return rows
+
+
+@frozen
+class Inquest:
+    """The effects of processes, of which some were killed, beside what the store says when all work is settled."""
+
+    lines: list[dict[str, Any]]
+    rows: Mapping[str, Execution]
+    killed: Mapping[str, int]
+    """When, by the name of the process."""
+
+    def objections(self) -> list[str]:
+        """All that should not be; none in a sound scheduler."""
+        return [
+            *self._begun_twice(),
+            *self._executions_of_one_time(),
+            *self._differs_from_store(),
+            *self._not_kept_promises(),
+        ]
+
+    def overlaps(self, jobs: Collection[str]) -> list[str]:
+        """Where two executions of a job ran at once."""
+        spans: dict[str, list[tuple[int, int, Effect]]] = defaultdict(list)
+        ends = {effect.lease: effect.at for effect in self._runs("ended", "failed")}
+        for begun in self._runs("begun"):
+            end = ends.get(begun.lease, self.killed.get(begun.process, EVER))
+            if begun.job in jobs and begun.job_id is not None:
+                spans[begun.job_id].append((begun.at, end, begun))
+        return [
+            f"{second} began before {first} had ended"
+            for job_spans in spans.values()
+            for (_, end, first), (start, _, second) in pairwise(sorted(job_spans, key=lambda span: span[0]))
+            if start < end
+        ]
+
+    def _runs(self, *what: str) -> list[Effect]:
+        return [effect for effect in runs_in(self.lines) if effect.what in what]
+
+    def _begun_twice(self) -> Iterator[str]:
+        failed = {effect.lease for effect in self._runs("failed")}
+        by_execution: dict[str, list[Effect]] = defaultdict(list)
+        for begun in self._runs("begun"):
+            by_execution[begun.execution].append(begun)
+        for lease, times in Counter(effect.lease for effect in self._runs("begun")).items():
+            if times > 1:
+                yield f"attempt {lease} was begun {times} times"
+        for begins in by_execution.values():
+            for first, second in pairwise(begins):
+                retried = first.lease in failed and second.attempt == first.attempt + 1
+                recovered = self.killed.get(first.process, EVER) < second.at
+                if not retried and not recovered:
+                    yield f"{second} repeats {first}, whose process was not killed before"
+
+    def _executions_of_one_time(self) -> Iterator[str]:
+        seen: dict[tuple[str | None, int], str] = {}
+        for begun in self._runs("begun"):
+            if begun.nominal is not None:
+                first = seen.setdefault((begun.job_id, begun.nominal), begun.execution)
+                if first != begun.execution:
+                    yield f"{begun.job} ran twice for {begun.nominal}: as {first} and as {begun.execution}"
+
+    def _differs_from_store(self) -> Iterator[str]:
+        ended = {effect.execution for effect in self._runs("ended")}
+        for begun in self._runs("begun"):
+            row = self.rows.get(begun.execution)
+            if row is None:
+                yield f"the store does not know {begun}"
+            elif row.nominal is not None and row.verdict is not Kind.FIRED:
+                yield f"{begun} has the verdict {row.verdict}"
+        for row in self.rows.values():
+            if not row.finished:
+                yield f"{row.id} of {row.job_name or row.work.task} has not ended: {row.state}"
+            elif row.state is State.SUCCEEDED and row.id not in ended:
+                yield f"{row.id} of {row.job_name or row.work.task} has succeeded, but nothing was done"
+            elif row.state is State.FAILED:
+                yield f"{row.id} of {row.job_name or row.work.task} has failed: {row.error}"
+
+    def _not_kept_promises(self) -> Iterator[str]:
+        for line in self.lines:
+            for child in line.get("executions", ()):
+                row = self.rows.get(child)
+                if row is None or row.state is not State.SUCCEEDED:
+                    yield f"{child} was acknowledged to its caller and is {'gone' if row is None else row.state}"

@@ -1,0 +1,99 @@
+"""Processes on one SQLite file: from the first second they share jobs and work, and a frozen one does no harm."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import pytest
+
+from clepsydra import Every, Job, JobRecord, Scheduler, SQLiteStorage, State
+
+from .inquest import executions_in
+from .scene import Scene
+
+
+def test_two_that_make_the_file_at_once_fire_each_time_once(scene: Scene) -> None:
+    workers = [scene.start("--backend", backend) for backend in ("asyncio", "trio")]
+    for worker in workers:
+        for job in ("allow", "skip"):
+            scene.wait_for(worker, "begun", job=job)
+    for worker in workers:
+        scene.processes.stop(worker)
+    scene.settle()
+
+    inquest = scene.audit()
+    assert {line["process"] for line in inquest.lines} >= {worker.name for worker in workers}
+
+
+def test_a_job_that_is_added_in_one_is_seen_and_fired_by_the_other(scene: Scene) -> None:
+    worker = scene.start(jobs=())
+    scene.wait_for(worker, "entered")
+
+    anyio.run(add_and_leave, scene.database)
+
+    scene.wait_for(worker, "begun", job="added")
+    scene.processes.stop(worker)
+
+
+async def add_and_leave(database: Path) -> None:
+    """The other process: it is gone before the job is due."""
+    scheduler = Scheduler(SQLiteStorage(database))
+
+    @scheduler.task(name="quick")
+    async def quick() -> None:
+        """What the worker calls by this name."""
+
+    async with scheduler:
+        await scheduler.add_job(Job("added", quick, Every(0.3)))
+
+
+class SlowStorage(SQLiteStorage):
+    """A store that takes its time to say which jobs it has."""
+
+    def load_jobs(self) -> Sequence[JobRecord] | None:
+        """As ever, later."""
+        time.sleep(0.2)
+        return super().load_jobs()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_stored_jobs_are_known_as_soon_as_a_scheduler_is_entered(tmp_path: Path, backend: str) -> None:
+    database = tmp_path / "jobs.db"
+    anyio.run(add_and_leave, database, backend=backend)
+
+    async def enter_and_look() -> None:
+        async with Scheduler(SlowStorage(database)) as scheduler:
+            assert scheduler.find_job("added") is not None
+
+    anyio.run(enter_and_look, backend=backend)
+
+
+def test_a_process_frozen_past_its_lease_is_taken_for_dead_and_its_late_report_refused(scene: Scene) -> None:
+    zombie = scene.start("--run", "until", jobs=("until", "all"))
+    scene.wait_for(zombie, "begun", job="until")
+    other = scene.start(jobs=("until",))
+    scene.wait_for(other, "entered")
+
+    zombie.send(signal.SIGSTOP)
+    scene.wait_for(other, "begun", job="until")
+    scene.release()
+    scene.wait_for(other, "ended", job="until")
+    before = len(scene.lines_of(zombie))
+    zombie.send(signal.SIGCONT)
+    scene.processes.wait_for(
+        lambda: any(line.get("job") == "all" for line in scene.lines_of(zombie)[before:]), "the zombie, at work again"
+    )
+    for worker in (zombie, other):
+        scene.processes.stop(worker)
+
+    (row,) = [row for row in executions_in(scene.database).values() if row.job_name == "until"]
+    (by_other,) = [line for line in scene.lines_of(other) if line["what"] == "begun" and line["job"] == "until"]
+    assert row.state is State.SUCCEEDED
+    assert row.recoveries == 1
+    assert row.attempt_id == by_other["lease"]
+    assert "was not this node's any more" in zombie.errors.read_text()
+    scene.settle()

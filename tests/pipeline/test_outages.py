@@ -1,0 +1,138 @@
+"""The store goes away and comes back: nothing is lost, nothing happens twice, nobody is punished for it (law 10)."""
+
+from __future__ import annotations
+
+import pytest
+
+from clepsydra import Every, Kind, Misfire, Once, Retry, State, StoreBusy, StoreUnavailable
+from clepsydra.model.events import StageRestarted, StoreDegraded, StoreRecovered
+
+from .support import FaultyStorage, Heard, World, executions_of, grid, kinds, slots, violations
+
+pytestmark = pytest.mark.anyio
+
+
+def away() -> StoreUnavailable:
+    return StoreUnavailable("the store is away")
+
+
+async def test_an_outage_of_thirty_seconds_degrades_and_is_caught_up_with() -> None:
+    store = FaultyStorage()
+    world = World(storage=store.storage)
+    async with world.running_with(
+        world.job("all", Every(1), misfire=Misfire("all")),
+        world.job("latest", Every(1)),
+        world.job("long", Once(world.at(5)), "work", args={"seconds": 20}),
+    ) as scheduler:
+        heard = Heard(scheduler)
+        await world.pass_time(10.5)
+        store.down = away
+        await world.pass_time(15)
+        assert scheduler.health().status == "degraded"
+        assert "the store does not answer" in scheduler.health().reasons[0]
+        await world.pass_time(15)
+        store.down = None
+        await world.pass_time(20)
+
+        assert scheduler.health().ok
+        assert await violations(scheduler) == []
+        (long,) = await executions_of(scheduler, "long")
+        assert (long.state, long.attempt_id) == (State.SUCCEEDED, long.id)
+        assert heard.of(StageRestarted) == []  # the restart budget is not touched
+        assert (len(heard.of(StoreDegraded)), len(heard.of(StoreRecovered))) == (1, 1)
+
+    fired = world.nominals("all")
+    assert fired == sorted(set(fired))
+    assert set(grid(1, 60)) - set(fired) <= {41.0, 42.0, 43.0}  # those that overlapped with the catching up
+    assert len(world.nominals("latest")) == len(set(world.nominals("latest")))
+
+
+async def test_commands_raise_at_their_deadline_during_an_outage_and_succeed_after_it() -> None:
+    store = FaultyStorage()
+    world = World(storage=store.storage)
+    async with world.running_with(world.job("tick", Every(1))) as scheduler:
+        await world.pass_time(1.5)
+        store.down = away
+        with pytest.raises(StoreBusy):
+            await world.clock_moves(scheduler.pause_job("tick"))
+        with pytest.raises(StoreBusy):
+            await world.clock_moves(scheduler.enqueue(world.tasks["note"].call()))
+        store.down = None
+        await world.clock_moves(scheduler.pause_job("tick"))
+        before = len(world.ran)
+        await world.pass_time(10)
+        assert len(world.ran) == before
+        assert await violations(scheduler) == []
+
+
+async def test_a_running_task_can_be_cancelled_while_the_store_is_away() -> None:
+    store = FaultyStorage()
+    world = World(storage=store.storage)
+    async with world.running_with() as scheduler:
+        handle = await scheduler.enqueue(world.tasks["wait"].call())
+        await world.pass_time(1)
+        store.down = away
+        with pytest.raises(StoreBusy):
+            await world.clock_moves(handle.cancel())
+        assert world.cut == ["wait"]
+        store.down = None
+        await world.pass_time(10)
+        assert await handle.state() is State.CANCELLED
+
+
+async def test_the_outcome_of_a_task_that_ends_in_an_outage_is_recorded_after_it() -> None:
+    store = FaultyStorage()
+    world = World(storage=store.storage)
+    async with world.running_with() as scheduler:
+        handle = await scheduler.enqueue(world.tasks["work"].call(seconds=5), retry=Retry(attempts=3))
+        await world.pass_time(1)
+        store.down = away
+        await world.pass_time(30)
+        store.down = None
+        await world.pass_time(10)
+        execution = await handle.wait(timeout=1)
+
+    assert (execution.state, execution.attempt) == (State.SUCCEEDED, 1)
+    assert world.ended == ["work"]
+
+
+async def test_what_expires_while_the_store_is_away_is_not_started_when_it_is_back() -> None:
+    """The time at which a start is judged is that of the start, not that of the first try."""
+    store = FaultyStorage()
+    world = World(storage=store.storage)
+    async with world.running_with() as scheduler:
+        await world.clock.settle()
+        handle = await scheduler.enqueue(world.tasks["note"].call(), start_by=5, after=1)
+        store.fail("start", away, times=8)  # about half a minute of backing off
+        await world.pass_time(60)
+        execution = await handle.wait(timeout=1)
+
+    assert execution.state is State.EXPIRED
+    assert world.ran == []
+
+
+async def test_a_put_that_raised_after_it_took_effect_is_found_out_about() -> None:
+    store = FaultyStorage()
+    world = World(storage=store.storage)
+    async with world.running_with() as scheduler:
+        store.fail("put_jobs", lambda: RuntimeError("after all"), "after")
+        with pytest.raises(RuntimeError, match="after all"):
+            await scheduler.add_job(world.job("tick", Every(1)))
+        await world.pass_time(3)
+        assert scheduler.find_job("tick") is not None
+        assert await kinds(scheduler, "tick") == [Kind.FIRED] * 3
+
+
+async def test_a_late_answer_of_a_full_scheduler_does_not_start_more_than_its_slots() -> None:
+    store = FaultyStorage()
+    world = World(storage=store.storage, stages=slots(2))
+    async with world.running_with(
+        *(world.job(f"job{index}", Every(2), "work", args={"seconds": 1}) for index in range(6))
+    ) as scheduler:
+        await world.pass_time(2.5)
+        store.fail("start", lambda: RuntimeError("lost"), "after")
+        store.fail("finish", away, times=3)
+        await world.pass_time(20)
+        assert await violations(scheduler) == []
+
+    assert world.most_running == 2
