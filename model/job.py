@@ -136,7 +136,7 @@ class Job:
             recoveries=recoveries,
             on_lease_lost=on_lease_lost,
         )
-        self.__attrs_init__(
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
             check_name(name),
             work,
             schedule,
@@ -276,7 +276,7 @@ def job_from_json(name: str, text: JsonText) -> Job:
     data = json.loads(text)
     work = work_from_row(data["task"], data["args"], data["queue"], data["priority"], data["labels"], data["rules"])
     job = object.__new__(Job)
-    job.__attrs_init__(
+    job.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
         name,
         work,
         None if data["schedule"] is None else schedule_from_json(data["schedule"]),

@@ -7,8 +7,8 @@ sorted, so that equal values have equal texts.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 from .errors import InvalidArgument
 
@@ -59,10 +59,10 @@ def _check(value: Any, path: str, depth: int) -> None:
     if isinstance(value, _SCALARS):
         _check_scalar(value, path)
     elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
+        for index, item in enumerate(cast(Sequence[object], value)):
             _check(item, f"{path}[{index}]", depth + 1)
     elif isinstance(value, Mapping):
-        for key, item in value.items():
+        for key, item in cast(Mapping[object, object], value).items():
             if not isinstance(key, str):
                 raise InvalidArgument(path, key, "is a key that is not a string; JSON has string keys only")
             _check(item, f"{path}.{key}", depth + 1)

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from attrs import frozen
 
@@ -70,7 +70,11 @@ def length(argument: str, *, least: Micros = 0) -> Any:
 def optional_length(argument: str, *, least: Micros = 0) -> Any:
     """An attrs converter: a duration, or None where there is none."""
     convert = length(argument, least=least)
-    return lambda value: None if value is None else convert(value)
+
+    def convert_if_any(value: timedelta | float | None) -> Micros | None:
+        return None if value is None else convert(value)
+
+    return convert_if_any
 
 
 def count_of(argument: str, *, least: int = 1, most: int | None = None) -> Any:
@@ -93,7 +97,11 @@ def count_of(argument: str, *, least: int = 1, most: int | None = None) -> Any:
 def optional_count(argument: str, *, least: int = 1) -> Any:
     """An attrs converter: a whole number within bounds, or None."""
     convert = count_of(argument, least=least)
-    return lambda value: None if value is None else convert(value)
+
+    def check_if_any(value: Any) -> int | None:
+        return None if value is None else convert(value)
+
+    return check_if_any
 
 
 def one_of(argument: str, choices: Iterable[str] | type[StrEnum]) -> Any:
@@ -135,7 +143,7 @@ class Misfire:
         limit: int | None = None,
         grace: timedelta | float = timedelta(seconds=1),
     ) -> None:
-        self.__attrs_init__(
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
             one_of("take", ("latest", "all", "none"))(take),
             optional_length("window")(window),
             optional_count("limit")(limit),
@@ -176,7 +184,7 @@ class Retry:
             raise InvalidArgument("factor", factor, "must be a number from 1 to 1000")
         if isinstance(jitter, bool) or not isinstance(jitter, int | float) or not 0 <= jitter <= 1:
             raise InvalidArgument("jitter", jitter, "must be a fraction from 0 to 1")
-        self.__attrs_init__(
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
             count_of("attempts", most=1_000_000)(attempts),
             length("backoff")(backoff),
             float(factor),
@@ -260,7 +268,7 @@ def _exception_names(argument: str, given: Iterable[type[BaseException] | str]) 
 
 
 def _exception_name(argument: str, item: object) -> str:
-    if isinstance(item, type) and issubclass(item, BaseException):
+    if isinstance(item, type) and issubclass(cast(type[Any], item), BaseException):
         return f"{item.__module__}.{item.__qualname__}"
     if isinstance(item, str) and "." in item:
         return item

@@ -32,7 +32,7 @@ def evolve_state(job: Job, state: JobState) -> Job:
     if job.state is state:
         return job
     copy = object.__new__(Job)
-    copy.__attrs_init__(
+    copy.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
         job.name,
         job.work,
         job.schedule,

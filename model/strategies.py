@@ -64,7 +64,7 @@ class Random:
     names: tuple[str, ...]
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        self.__attrs_init__(_names(names))
+        self.__attrs_init__(_names(names))  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
     def choose(self, candidate: Candidate, nodes: Sequence[Node]) -> Sequence[str]:
         """A stable draw by job and nominal time."""
@@ -83,7 +83,7 @@ class All:
     names: tuple[str, ...]
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        self.__attrs_init__(_names(names))
+        self.__attrs_init__(_names(names))  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
     def choose(self, candidate: Candidate, nodes: Sequence[Node]) -> Sequence[str]:
         """Every eligible node, and for a name nobody bears the name itself: the place where it will not run."""
@@ -99,7 +99,7 @@ class NodeList:
     names: tuple[str, ...]
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.__attrs_init__(_names(names))
+        self.__attrs_init__(_names(names))  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
         if not self.names:
             raise InvalidArgument("names", names, "must name at least one node; use Random() for any")
 

@@ -37,7 +37,7 @@ class Work:
     recoveries: int | None = 3
     """How often it is recovered from dead nodes before it fails with `NodeLost`."""
     on_lease_lost: OnLeaseLost = OnLeaseLost.CONTINUE
-    _text: list[str] = field(factory=list, init=False, repr=False, eq=False, hash=False)
+    _text: list[str] = field(factory=list[str], init=False, repr=False, eq=False, hash=False)
 
     def to_json(self) -> JsonText:
         """The rules that no column holds, as JSON text (made once)."""

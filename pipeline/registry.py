@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from ..model.errors import InvalidArgument, JobExists, UnknownTask
 from ..model.job import Job
@@ -23,7 +23,7 @@ class Registry:
 
     def register(self, function: Callable[P, R] | Task[P, R], name: str | None, aliases: Iterable[str]) -> Task[P, R]:
         """A task under its names. Raises `InvalidArgument` when another function has one of them."""
-        task = function if isinstance(function, Task) else Task(function, name, aliases)
+        task = cast(Task[P, R], function) if isinstance(function, Task) else Task(function, name, aliases)
         for known_as in (task.name, *task.aliases):
             holder = self.tasks.get(known_as)
             if holder is not None and holder.function is not task.function:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -128,7 +128,11 @@ class Scheduler:
         """
         if function is not None:
             return self._registry.register(function, name, aliases)
-        return lambda plain: self._registry.register(plain, name, aliases)
+
+        def register(plain: Callable[P, R], /) -> Task[P, R]:
+            return self._registry.register(plain, name, aliases)
+
+        return register
 
     def job(
         self,
@@ -547,7 +551,7 @@ class Scheduler:
             execution = await self._wait_for(execution_id)
         if waiting.fired:
             self.clock.activity.ended()
-        if execution is None:
+        if execution is None:  # pyright: ignore[reportUnnecessaryComparison] - the wait above may have been cut off
             raise TimeoutError(f"execution {execution_id} has not ended within {timeout:g} s")
         return execution
 
@@ -655,8 +659,9 @@ class Scheduler:
 
 def _calls(given: object) -> list[Call]:
     if isinstance(given, Task | str) or not isinstance(given, Iterable):
-        raise InvalidArgument("call", given, "must be task.call(...), or several of them")
-    return list(given)
+        unknown = cast(object, given)
+        raise InvalidArgument("call", unknown, "must be task.call(...), or several of them")
+    return list(cast(Iterable[Call], given))
 
 
 def _known_options(call: str, options: Mapping[str, Any], known: type) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from attrs import Attribute, field, frozen
 
@@ -56,7 +56,7 @@ def _whole(*, most: int | None = None, optional: bool = False) -> Callable[[obje
 def _check_queues(_: object, setting: Attribute[Any], value: Any) -> None:
     if not isinstance(value, Mapping):
         raise InvalidArgument(setting.name, value, "must map names of queues to their concurrency")
-    for name, number in value.items():
+    for name, number in cast(Mapping[object, object], value).items():
         check_name(name, setting.name)
         count_of(f"{setting.name}[{name!r}]")(number)
 

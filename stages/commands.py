@@ -46,7 +46,7 @@ class PutJobs(Command):
     """Each with the id it gets if its name is new."""
     declared: bool = False
     create_only: bool = False
-    answer: list[JobChange] = Factory(list)
+    answer: list[JobChange] = Factory(list[JobChange])
 
 
 @define(eq=False)
@@ -56,7 +56,7 @@ class ChangeState(Command):
     where: JobFilter
     state: JobState
     reason: str | None = None
-    answer: list[JobChange] = Factory(list)
+    answer: list[JobChange] = Factory(list[JobChange])
 
 
 @define(eq=False)
@@ -65,7 +65,7 @@ class RemoveJobs(Command):
 
     where: JobFilter
     everything: bool = False
-    answer: list[JobRecord] = Factory(list)
+    answer: list[JobRecord] = Factory(list[JobRecord])
 
 
 @define(eq=False)

@@ -106,7 +106,7 @@ class _OfJob:
             others = self.marks.pop(row.nominal)
             if isinstance(others, tuple):
                 left = tuple(other for other in others if other != row.id)
-                self.marks[row.nominal] = left if len(left) > 1 else left[0]
+                self.marks[row.nominal] = left[0] if len(left) == 1 else left
             self.nominals = None
 
     def between(self, start: Instant, end: Instant) -> list[Instant]:

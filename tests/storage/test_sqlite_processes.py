@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +64,7 @@ def store(path: Path) -> Iterator[SQLiteStorage]:
 
 
 @contextmanager
-def another_process(path: Path, name: str) -> Iterator[subprocess.Popen[str]]:
+def another_process(path: Path, name: str) -> Generator[subprocess.Popen[str]]:
     """A process that has the store open until its standard input ends."""
     command = [sys.executable, "-c", STAYS, str(path), name, str(T0)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -137,15 +137,15 @@ async def test_a_plain_function_may_take_its_time() -> None:
 
 
 async def test_its_thread_sleeps_while_nothing_runs_and_ends_with_it() -> None:
-    def threads() -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread.name == "clepsydra-watchdog"]
+    def watchdogs() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "clepsydra-watchdog"}
 
-    before = len(threads())
+    others = watchdogs()  # of tests before this one, about to end
     async with watched(Recorder(), block) as pool:
-        await until(lambda: len(threads()) == before + 1)
+        await until(lambda: len(watchdogs() - others) == 1)
         await until(lambda: not pool.occupied.is_set())
 
-    await until(lambda: len(threads()) == before)
+    await until(lambda: not watchdogs() - others)
 
 
 @pytest.mark.parametrize("threshold", [0, -1, float("nan")])
