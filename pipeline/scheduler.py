@@ -659,8 +659,7 @@ class Scheduler:
 
 def _calls(given: object) -> list[Call]:
     if isinstance(given, Task | str) or not isinstance(given, Iterable):
-        unknown = cast(object, given)
-        raise InvalidArgument("call", unknown, "must be task.call(...), or several of them")
+        raise InvalidArgument("call", given, "must be task.call(...), or several of them")  # pyright: ignore[reportUnknownArgumentType]
     return list(cast(Iterable[Call], given))
 
 
