@@ -9,19 +9,30 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast
 
 from attrs import field, frozen
 
 from .errors import InvalidArgument
-from .execution import Cause, Execution, Kind, State
+from .execution import FINISHED, UNFINISHED, UNSTARTED, Cause, Execution, Kind, State
 from .instants import Instant, to_instant
 from .job import JobRecord, JobState
+from .payload import correlation_labels
 
 Between: TypeAlias = tuple[Instant | None, Instant | None]
 """A half-open range; None at an end leaves it open. Filters also take aware datetimes."""
 
 LabelFilter: TypeAlias = tuple[tuple[str, str | None], ...]
+
+STATE_SETS: Mapping[str, frozenset[State]] = {
+    "completed": frozenset((State.SUCCEEDED,)),
+    "incomplete": UNFINISHED,
+    "unstarted": UNSTARTED,
+    "finished": FINISHED,
+}
+"""Words that stand for several states: Que's lists (with `failed`, which is a state), and two of our own."""
+
+Member = TypeVar("Member", bound=StrEnum)
 
 
 def _frozen_set(values: Iterable[str] | str | None) -> frozenset[str] | None:
@@ -30,20 +41,40 @@ def _frozen_set(values: Iterable[str] | str | None) -> frozenset[str] | None:
     return frozenset((values,)) if isinstance(values, str) else frozenset(values)
 
 
-def _job_states(values: Iterable[JobState] | JobState | None) -> frozenset[JobState] | None:
-    return cast("frozenset[JobState] | None", _frozen_set(values))
+def _job_states(values: Iterable[JobState | str] | JobState | str | None) -> frozenset[JobState] | None:
+    return _members("states", JobState, values, {})
 
 
-def _states(values: Iterable[State] | State | None) -> frozenset[State] | None:
-    return cast("frozenset[State] | None", _frozen_set(values))
+def _states(values: Iterable[State | str] | State | str | None) -> frozenset[State] | None:
+    return _members("states", State, values, STATE_SETS)
 
 
-def _causes(values: Iterable[Cause] | Cause | None) -> frozenset[Cause] | None:
-    return cast("frozenset[Cause] | None", _frozen_set(values))
+def _causes(values: Iterable[Cause | str] | Cause | str | None) -> frozenset[Cause] | None:
+    return _members("causes", Cause, values, {})
 
 
-def _kinds(values: Iterable[Kind] | Kind | None) -> frozenset[Kind] | None:
-    return cast("frozenset[Kind] | None", _frozen_set(values))
+def _kinds(values: Iterable[Kind | str] | Kind | str | None) -> frozenset[Kind] | None:
+    return _members("verdicts", Kind, values, {})
+
+
+def _members(
+    argument: str, enum: type[Member], values: Iterable[str] | str | None, sets: Mapping[str, Collection[Member]]
+) -> frozenset[Member] | None:
+    """Members of an enum, from themselves, their words and the names of sets of them."""
+    words = _frozen_set(values)
+    if words is None:
+        return None
+    found = set[Member]()
+    for word in words:
+        if word in sets:
+            found.update(sets[word])
+            continue
+        try:
+            found.add(enum(word))
+        except ValueError:
+            known = ", ".join([*(member.value for member in enum), *sets])
+            raise InvalidArgument(argument, word, f"must be among {known}") from None
+    return frozenset(found)
 
 
 def _label_pairs(labels: Mapping[str, str | None] | Iterable[tuple[str, str | None]]) -> LabelFilter:
@@ -89,7 +120,7 @@ class JobFilter:
 
 @frozen
 class ExecutionFilter:
-    """Which executions."""
+    """Which executions. `states` takes states and the names of sets of them: those in `STATE_SETS`."""
 
     ids: frozenset[str] | None = field(default=None, converter=_frozen_set)
     job_ids: frozenset[str] | None = field(default=None, converter=_frozen_set)
@@ -107,6 +138,15 @@ class ExecutionFilter:
     nominal: Between = field(default=(None, None), converter=_between)
     created: Between = field(default=(None, None), converter=_between)
     finished: Between = field(default=(None, None), converter=_between)
+    group: str | None = None
+    """The correlation group that `enqueue` was given. Kept as a label, and so in `labels` too."""
+    correlation: str | None = None
+    """The correlation id that `enqueue` was given; likewise."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.group is not None or self.correlation is not None:
+            labels = dict(self.labels) | correlation_labels(self.group, self.correlation)
+            object.__setattr__(self, "labels", _label_pairs(labels))
 
     def matches(self, row: Execution) -> bool:
         """Whether an execution is meant."""

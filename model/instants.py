@@ -30,6 +30,9 @@ _MICROSECOND = timedelta(microseconds=1)
 LAST: Instant = (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 """The last whole second that a `datetime` can name: no schedule goes beyond it."""
 
+_LONGEST: Micros = LAST
+"""A longer time is as good as for ever, and the sum of an instant and this still fits into a database's integers."""
+
 
 def to_instant(at: datetime, argument: str = "at") -> Instant:
     """The instant that an aware datetime names. Raises `InvalidArgument` for anything else."""
@@ -47,16 +50,20 @@ def to_datetime(instant: Instant, tz: tzinfo = UTC) -> datetime:
 
 
 def to_micros(length: timedelta | float, argument: str = "duration") -> Micros:
-    """A duration as users give it, a `timedelta` or seconds, in microseconds."""
+    """A duration as users give it, a `timedelta` or seconds, in microseconds; one of millennia is cut short."""
     if isinstance(length, timedelta):
-        return length // _MICROSECOND
+        return round(_bounded(length // _MICROSECOND))
     if isinstance(length, bool) or not isinstance(length, int | float):
         raise InvalidArgument(argument, length, "must be a timedelta or a number of seconds")
     if length != length or length in (float("inf"), float("-inf")):
         raise InvalidArgument(argument, length, "must be a finite number of seconds")
-    return round(length * SECOND)
+    return round(_bounded(length * SECOND))
 
 
 def to_timedelta(micros: Micros) -> timedelta:
     """A length in microseconds as a `timedelta`."""
     return timedelta(microseconds=micros)
+
+
+def _bounded(micros: float) -> float:
+    return max(-_LONGEST, min(micros, _LONGEST))

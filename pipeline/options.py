@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 
 from ..model.errors import InvalidArgument
 from ..model.execution import Cause
-from ..model.instants import Instant, to_instant, to_micros
+from ..model.instants import LAST, Instant, to_instant, to_micros
 from ..model.job import check_name, make_work
 from ..model.policies import NO_RETRY, Misfire, OnLeaseLost, Overlap, Recovery, Retry, one_of
 from ..model.strategies import RunOn
@@ -51,6 +51,10 @@ class EnqueueOptions(TypedDict, total=False):
     priority: int
     queue: str
     labels: Mapping[str, str] | None
+    group: str | None
+    """A correlation group, to look the execution up by: kept as a reserved label, as is the next."""
+    correlation: str | None
+    """A correlation id: any number of executions may share it."""
     retry: Retry
     timeout: timedelta | float | None
     """Per attempt, from its start."""
@@ -90,6 +94,8 @@ def _new_execution(
         queue=options.get("queue", "default"),
         priority=options.get("priority", 0),
         labels=options.get("labels"),
+        group=options.get("group"),
+        correlation=options.get("correlation"),
         retry=options.get("retry", NO_RETRY),
         timeout=options.get("timeout"),
         start_by=options.get("start_by"),
@@ -109,4 +115,4 @@ def _due_at(after: timedelta | float | None, at: datetime | None, now: Instant) 
     delay = 0 if after is None else to_micros(after, "after")
     if delay < 0:
         raise InvalidArgument("after", after, "must not be negative")
-    return now + delay
+    return min(now + delay, LAST)

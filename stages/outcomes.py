@@ -18,7 +18,7 @@ from attrs import frozen
 from ..model.errors import UnknownTask
 from ..model.events import FailureKind
 from ..model.execution import Ending, Outcome, State
-from ..model.instants import SECOND, Instant
+from ..model.instants import LAST, SECOND, Instant
 from ..model.payload import encode
 from ..model.policies import Recovery
 from ..model.signals import Cancel, Snooze
@@ -121,9 +121,8 @@ class OutcomeMaker:
     def _follow(
         self, claim: Claim, ending: Ending, at: Instant, not_before: Instant, error: str | None = None
     ) -> Outcome:
-        return Outcome(
-            claim.execution_id, claim.attempt_id, self.node, ending, at, None, error, self.make_id(), not_before
-        )
+        follower, waits_until = self.make_id(), min(not_before, LAST)
+        return Outcome(claim.execution_id, claim.attempt_id, self.node, ending, at, None, error, follower, waits_until)
 
 
 def timed_out(claim: Claim, error: BaseException | None = None) -> TimeoutError:
