@@ -9,11 +9,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from attrs import frozen
 
 from .errors import SHOWN, InvalidArgument
+from .json_schema import arguments_schema, result_schema
 from .payload import NO_ARGUMENTS, JsonText, decode, encode_arguments
 
 P = ParamSpec("P")
@@ -63,6 +65,16 @@ class Task(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"Task({self.name!r})"
+
+    @cached_property
+    def input_schema(self) -> JsonText:
+        """The JSON schema of its arguments by name, from the type hints."""
+        return arguments_schema(_innermost(self.function), self.signature)
+
+    @cached_property
+    def output_schema(self) -> JsonText:
+        """The JSON schema of its result, from the type hint."""
+        return result_schema(_innermost(self.function))
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call:
         """This call as a value to schedule or enqueue. Raises `InvalidArgument` if the signature or JSON refuses it."""
