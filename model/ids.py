@@ -35,7 +35,12 @@ class IdMaker:
         """So many ids, in order, for less than one by one."""
         first = (self._now() // MILLISECOND) << 12
         first = first if first > self._last else self._last + 1
-        self._last = first + count - 1
-        tail = self._tail
-        heads = ((f"{counter >> 12:012x}", counter & 0xFFF) for counter in range(first, first + count))
-        return [f"{head[:8]}-{head[8:]}-7{low:03x}{tail}" for head, low in heads]
+        end = first + count
+        self._last, tail = end - 1, self._tail
+        ids: list[str] = []
+        while first < end:  # what is the same within a millisecond is written once
+            head, until = f"{first >> 12:012x}", min(end, (first | 0xFFF) + 1)
+            head = f"{head[:8]}-{head[8:]}-7"
+            ids += [f"{head}{counter & 0xFFF:03x}{tail}" for counter in range(first, until)]
+            first = until
+        return ids

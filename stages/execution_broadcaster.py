@@ -279,9 +279,10 @@ class ExecutionBroadcaster:
 
     def _judge(self, chosen: Sequence[Entry], now: Instant) -> list[tuple[Entry, Fire]]:
         judged: list[tuple[Entry, Fire]] = []
+        next_after = self._timeline.next_after
         for entry, execution_id in zip(chosen, self._make_id.many(len(chosen)), strict=True):
             try:
-                judged.append((entry, judge(entry, now, execution_id)))
+                judged.append((entry, judge(entry, now, execution_id, next_after)))
             except Exception as error:
                 self._break(entry.record, error)
         return judged

@@ -8,6 +8,9 @@ of it walks over the times in between.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from attrs import define
 
 from ..model.execution import Kind
@@ -39,6 +42,14 @@ class Entry:
     """Where in the timeline it stands; None: nowhere."""
 
 
+NextAfter: TypeAlias = Callable[[BoundSchedule, Instant], Instant | None]
+"""Asks a schedule for its next time; who asks for many jobs at once shares the answers."""
+
+
+def _step(bound: BoundSchedule, instant: Instant) -> Instant | None:
+    return bound.next_after(instant)
+
+
 def due_of(job: Job, bound: BoundSchedule, nominal: Instant) -> Instant:
     """When a nominal time is due: at once, or after its jitter."""
     if not job.jitter:
@@ -47,12 +58,12 @@ def due_of(job: Job, bound: BoundSchedule, nominal: Instant) -> Instant:
     return nominal + jitter_of(job.name, nominal, job.jitter, following)
 
 
-def judge(entry: Entry, now: Instant, execution_id: str) -> Fire:
+def judge(entry: Entry, now: Instant, execution_id: str, next_after: NextAfter = _step) -> Fire:
     """The fire of a job whose next time is due."""
     if entry.bound.driven_by != "time":
         return _event_driven(entry, execution_id)
     misfire = entry.record.job.misfire
-    following = entry.following = entry.bound.next_after(entry.nominal)
+    following = entry.following = next_after(entry.bound, entry.nominal)
     on_time = now - entry.due <= misfire.grace
     # With its jitter the following time is due later still.
     if on_time and (following is None or following > now or due_of(entry.record.job, entry.bound, following) > now):

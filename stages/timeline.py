@@ -64,6 +64,7 @@ class Timeline:
         self._pushed = 0
         self._left_behind = 0
         self._shared: dict[tuple[Hashable, Instant], Instant | None] = {}
+        self._last_step: tuple[BoundSchedule | None, Instant, Instant | None] = (None, 0, None)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -106,7 +107,7 @@ class Timeline:
         """Everything up to `cursor` is accounted for: wait for the next time, if there is one."""
         known = entry.following if cursor == entry.nominal else None
         entry.cursor, entry.following = cursor, None
-        nominal = self._next_after(entry.bound, cursor) if known is None else known
+        nominal = self.next_after(entry.bound, cursor) if known is None else known
         if nominal is None:
             self._take_out(entry)
             return
@@ -176,17 +177,25 @@ class Timeline:
             for *_, group in heap:
                 yield from (entry for entry in group.entries if entry.group is group)
 
+    def next_after(self, bound: BoundSchedule, instant: Instant) -> Instant | None:
+        """The schedule's own answer, computed once for all jobs that share it."""
+        of_bound, of_instant, following = self._last_step
+        if of_bound is not bound or of_instant != instant:  # jobs due together mostly ask the same in a row
+            following = self._look_up(bound, instant)
+            self._last_step = bound, instant, following
+        return following
+
     # ---- inside
 
-    def _next_after(self, bound: BoundSchedule, cursor: Instant) -> Instant | None:
-        key = (bound.shares_with, cursor)
+    def _look_up(self, bound: BoundSchedule, instant: Instant) -> Instant | None:
+        key = (bound.shares_with, instant)
         try:
             return self._shared[key]
         except KeyError:
             pass
         if len(self._shared) >= _SHARED:
             self._shared.clear()
-        following = self._shared[key] = bound.next_after(cursor)
+        following = self._shared[key] = bound.next_after(instant)
         return following
 
     def _group_at(self, entry: Entry) -> _Group:
