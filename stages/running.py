@@ -73,8 +73,8 @@ class Run:
         self.claim = claim
         self.started_at: Instant | None = None
         """None until its first line."""
-        self.started = 0.0
-        """The same on the monotonic clock."""
+        self.started: float | None = None
+        """The same on the monotonic clock, where somebody will ask: it has a timeout, or there are listeners."""
         self.alive_at: float | None = None
         """When the task last called `heartbeat()`, on the monotonic clock."""
         self.latest_progress: JsonText | None = None
@@ -235,13 +235,14 @@ class Run:
         assert self.context is not None
         on_loop.enter(self)
         try:
-            self.value = self.context.run(_call, self, function, args, kwargs)
-            return self.await_value(on_loop)
+            if self.context.run(_begin, self, function, args, kwargs):
+                return True
         except BaseException as error:
-            self.error = error
-            return False
+            self.value, self.error = None, error
         finally:
             on_loop.run = None
+        self.coroutine = None
+        return False
 
     def call(
         self, context: Context, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -344,6 +345,21 @@ def discard(value: object) -> None:
 def _call(run: Run, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     _current.set(run)
     return function(*args, **kwargs)
+
+
+def _begin(run: Run, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """The call and the first step at once: entering a context twice costs as much as either."""
+    value = _call(run, function, args, kwargs)
+    coroutine = run.coroutine = _as_coroutine(value)
+    if coroutine is None:
+        run.value = value
+        return False
+    try:
+        run.yielded = coroutine.send(None)
+    except StopIteration as stop:
+        run.value = stop.value
+        return False
+    return True
 
 
 def _as_coroutine(value: Any) -> Coroutine[Any, Any, Any] | None:

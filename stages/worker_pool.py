@@ -15,7 +15,7 @@ import inspect
 import logging
 import sys
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -134,9 +134,9 @@ class WorkerPool:
 
         self._runs: dict[str, Run] = {}
         self._waiting: deque[Run] = deque()
-        self._busy: Counter[str] = Counter()
+        self._busy: dict[str, int] = {}
         self._outbox: dict[str, tuple[Outcome, str]] = {}
-        self._unrecorded: Counter[str] = Counter()
+        self._unrecorded: dict[str, int] = {}
         self._told = False
         self._all_ended: anyio.Event | None = None
         self._all_recorded: anyio.Event | None = None
@@ -164,14 +164,15 @@ class WorkerPool:
 
     def submit(self, claims: Sequence[Claim]) -> None:
         """Run these; ids that are in the pool already are passed over."""
-        runs, outbox, clock, added = self._runs, self._outbox, self._clock, 0
+        runs, outbox, busy, clock, added = self._runs, self._outbox, self._busy, self._clock, 0
         for claim in claims:
             attempt_id = claim.attempt_id
             if attempt_id in runs or attempt_id in outbox:
                 continue
             runs[attempt_id] = run = Run(claim, clock)
             self._waiting.append(run)
-            self._busy[claim.work.queue] += 1
+            queue = claim.work.queue
+            busy[queue] = busy.get(queue, 0) + 1
             added += 1
         if added:
             clock.activity.began(added)
@@ -218,7 +219,7 @@ class WorkerPool:
         for attempt_id in attempt_ids:
             entry = self._outbox.pop(attempt_id, None)
             if entry is not None:
-                _subtract(self._unrecorded, entry[1])
+                _take_one(self._unrecorded, entry[1])
         if not self._outbox and self._all_recorded is not None:
             self._all_recorded.set()
             self._all_recorded = None
@@ -388,9 +389,12 @@ class WorkerPool:
 
     async def _take_turns(self, worker: _Worker) -> bool:
         """Run what waits until nothing does. False: the worker's cancellation state is in disorder."""
-        while self._something_waits() and self._group is not None:
+        while self._group is not None:
+            # Also before it rests: while the loop turns, the store takes the outcomes, and who comes next need not wait.
             if self._left_in_turn <= 0:
                 await self._end_turn()
+            elif not self._something_waits():
+                break
             elif not await self._serve(worker):
                 return False
         return True
@@ -495,11 +499,11 @@ class WorkerPool:
             run.error = error
             return self._settle(run, False)
         run.context = self._context.copy()
-        if task.is_async:
-            run.scope = scope
-            return self._settle(run, run.begin(self.on_loop, task.function, args, kwargs))
-        self._begin_in_thread(run, task, args, kwargs)
-        return False
+        if not task.is_async:
+            self._begin_in_thread(run, task, args, kwargs)
+            return False
+        run.scope = scope
+        return self._settle(run, run.begin(self.on_loop, task.function, args, kwargs))
 
     def _settle(self, run: Run, suspended: bool) -> bool:
         if not suspended:
@@ -508,7 +512,8 @@ class WorkerPool:
 
     def _note_start(self, run: Run) -> None:
         run.started_at = self._clock.now()
-        run.started = self._clock.monotonic()
+        if run.claim.work.timeout is not None or self._emit.listening:
+            run.started = self._clock.monotonic()
         if self._emit.listening:
             late_by = max(0, run.started_at - run.claim.due_at)
             self._emit.emit(events.ExecutionStarted(at=run.started_at, late_by=late_by, **_facts(run)))
@@ -524,6 +529,7 @@ class WorkerPool:
     def _arm(self, run: Run) -> None:
         timeout = run.claim.work.timeout
         if timeout is not None:
+            assert run.started is not None
             self._deadlines.arm(run.attempt_id, run.started + timeout / SECOND)
 
     def _expire(self, attempt_id: str) -> None:
@@ -575,9 +581,9 @@ class WorkerPool:
         run.over = True
         self._ended += 1
         del self._runs[attempt_id]
-        _subtract(self._busy, queue)
+        _take_one(self._busy, queue)
         self._outbox[attempt_id] = (outcome, queue)
-        self._unrecorded[queue] += 1
+        self._unrecorded[queue] = self._unrecorded.get(queue, 0) + 1
         if run.claim.work.timeout is not None:
             self._deadlines.disarm(attempt_id)
         if self._emit.listening and run.started_at is not None:
@@ -670,6 +676,8 @@ class WorkerPool:
                 assert_never(outcome.ending)
 
     def _duration(self, run: Run) -> Micros:
+        if run.started is None:  # nobody listened when it began
+            return max(0, self._clock.now() - (run.started_at or 0))
         return round((self._clock.monotonic() - run.started) * SECOND)
 
 
@@ -687,11 +695,13 @@ def _facts(run: Run) -> dict[str, Any]:
     }
 
 
-def _subtract(counter: Counter[str], key: str) -> None:
-    """Keys of zero go: queues come and go."""
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
+def _take_one(counts: dict[str, int], key: str) -> None:
+    """Keys of zero go: queues come and go. (A `Counter` takes twice as long.)"""
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]
 
 
 def _native_task(cancelled: type[BaseException]) -> asyncio.Task[Any] | None:
