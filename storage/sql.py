@@ -21,15 +21,35 @@ class Dialect:
     """How one database writes what SQL leaves open."""
 
     mark: str
-    """A parameter: `?` or `%s`."""
+    """A parameter: `?`, unless the adapter's own statements write it otherwise."""
     among: str
     """A column's membership in a list that is one parameter, with `{column}`."""
-    pack: Callable[[list[str]], Any]
+    not_among: str
+    """Its absence from such a list."""
+    pack: Callable[[Iterable[str]], Any]
     """That list as the database takes it."""
     labelled: str
     """Whether the `labels` column has a label, key and value being parameters."""
     has_label: str
     """Whether it has a label of this key."""
+    greatest: str
+    """The function that gives the greatest of its arguments."""
+    unlimited: Any
+    """What a parameter after LIMIT is where there is no limit."""
+    index: str = ""
+    """What follows a table's name to have it read by this `{index}`, where the database has to be told."""
+
+    def listed(self, column: str) -> str:
+        """Membership of this column in a list that is one parameter."""
+        return self.among.format(column=column)
+
+    def unlisted(self, column: str) -> str:
+        """Absence of this column from a list that is one parameter."""
+        return self.not_among.format(column=column)
+
+    def by(self, index: str) -> str:
+        """What follows the name of a table that is to be read by this index."""
+        return self.index.format(index=index)
 
 
 @define
@@ -59,7 +79,7 @@ class Conditions:
         elif len(chosen) == 1:
             self.compare(column, "=", chosen[0])
         else:
-            self.add(self.dialect.among.format(column=column), self.dialect.pack(chosen))
+            self.add(self.dialect.listed(column), self.dialect.pack(chosen))
 
     def within(self, column: str, between: Between) -> None:
         """A half-open range."""
