@@ -49,7 +49,7 @@ from .pipeline.settings import BroadcasterSettings, ExecutorSettings, SelectorSe
 from .pipeline.supervisor import Child, Intensity, Restart, Strategy, Supervisor
 from .stages.running import Run, current_execution
 from .storage.memory import MemoryStorage
-from .storage.protocol import Page, Storage
+from .storage.protocol import JobPage, Page, Storage
 from .storage.sqlite import SQLiteStorage
 
 __all__ = [
@@ -81,6 +81,7 @@ __all__ = [
     "JobExists",
     "JobFilter",
     "JobNotFound",
+    "JobPage",
     "JobRecord",
     "JobState",
     "Kind",

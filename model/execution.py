@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from attrs import define, frozen
 
 from .instants import Instant, to_datetime
-from .payload import JsonText
+from .payload import JsonText, decode
 from .work import Work
 
 
@@ -127,7 +128,31 @@ class Execution:
     @property
     def nominal_time(self) -> datetime | None:
         """`nominal` as a datetime, UTC; None for manual and enqueued work."""
-        return None if self.nominal is None else to_datetime(self.nominal)
+        return _time(self.nominal)
+
+    @property
+    def created_time(self) -> datetime:
+        """`created_at` as a datetime, UTC."""
+        return to_datetime(self.created_at)
+
+    @property
+    def started_time(self) -> datetime | None:
+        """`started_at` as a datetime, UTC: when the present attempt started."""
+        return _time(self.started_at)
+
+    @property
+    def finished_time(self) -> datetime | None:
+        """`finished_at` as a datetime, UTC."""
+        return _time(self.finished_at)
+
+    @property
+    def value(self) -> Any:
+        """`result` decoded: what the task returned. None as well when there is none."""
+        return None if self.result is None else decode(self.result)
+
+
+def _time(at: Instant | None) -> datetime | None:
+    return None if at is None else to_datetime(at)
 
 
 class Ending(StrEnum):

@@ -2,26 +2,29 @@
 
     handle = scheduler.from_thread.enqueue(welcome.call(user_id=7))
 
-Called from any thread but the loop's own, while the scheduler runs. What the coroutine raises is raised here.
+Called from any thread but the loop's own, while the scheduler runs. What the coroutine raises is raised here. Each
+method is the scheduler's of the same name, with the same arguments; its docstring is there.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import anyio.from_thread
 from anyio.lowlevel import EventLoopToken, current_token
 
 from ..model.errors import SchedulerNotRunning
-from ..model.execution import Execution
-from ..model.filters import EVERY_EXECUTION, ExecutionFilter
+from ..model.execution import Attempt, Execution, State, Verdict
+from ..model.filters import EVERY_EXECUTION, EVERY_JOB, ExecutionFilter, JobFilter, Order
 from ..model.job import Job, JobRecord
 from ..model.task import Call
-from ..storage.protocol import Cancelled, Page
+from ..storage.protocol import Cancelled, JobPage, Page
 from .handles import ExecutionHandle
 from .health import Health
+from .options import EnqueueOptions
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -45,13 +48,38 @@ class FromThread:
         """It does not run any more."""
         self._token = None
 
-    def enqueue(self, call: Call | Sequence[Call], /, **options: Any) -> Any:
-        """As `Scheduler.enqueue`."""
-        return self._wait(lambda: self._scheduler.enqueue(call, **options))
+    # ---- jobs
 
-    def result(self, handle: ExecutionHandle, timeout: float | None = None) -> Any:
-        """As `handle.result`."""
-        return self._wait(lambda: handle.result(timeout))
+    def jobs(self) -> Sequence[JobRecord]:
+        """As `Scheduler.jobs`."""
+        return self._call(lambda: self._scheduler.jobs)
+
+    def find_job(self, name: str) -> JobRecord | None:
+        """As `Scheduler.find_job`."""
+        return self._call(lambda: self._scheduler.find_job(name))
+
+    def get_job(self, name: str) -> JobRecord:
+        """As `Scheduler.get_job`."""
+        return self._call(lambda: self._scheduler.get_job(name))
+
+    def list_jobs(
+        self,
+        where: JobFilter = EVERY_JOB,
+        *,
+        order: Order | str = Order.NAME,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> JobPage:
+        """As `Scheduler.list_jobs`."""
+        return self._wait(lambda: self._scheduler.list_jobs(where, order=order, limit=limit, cursor=cursor))
+
+    def count_jobs(self, where: JobFilter = EVERY_JOB) -> int:
+        """As `Scheduler.count_jobs`."""
+        return self._wait(lambda: self._scheduler.count_jobs(where))
+
+    def next_run(self, name: str) -> datetime | None:
+        """As `Scheduler.next_run`."""
+        return self._call(lambda: self._scheduler.next_run(name))
 
     def add_job(self, job: Job, *, replace: bool = True) -> JobRecord:
         """As `Scheduler.add_job`."""
@@ -65,49 +93,154 @@ class FromThread:
         """As `Scheduler.remove_job`."""
         self._wait(lambda: self._scheduler.remove_job(name, missing_ok=missing_ok))
 
+    def remove_jobs(self, where: JobFilter) -> Sequence[JobRecord]:
+        """As `Scheduler.remove_jobs`."""
+        return self._wait(lambda: self._scheduler.remove_jobs(where))
+
+    def remove_all_jobs(self) -> int:
+        """As `Scheduler.remove_all_jobs`."""
+        return self._wait(lambda: self._scheduler.remove_all_jobs())
+
     def pause_job(self, name: str) -> JobRecord:
         """As `Scheduler.pause_job`."""
         return self._wait(lambda: self._scheduler.pause_job(name))
+
+    def pause_jobs(self, where: JobFilter) -> Sequence[JobRecord]:
+        """As `Scheduler.pause_jobs`."""
+        return self._wait(lambda: self._scheduler.pause_jobs(where))
 
     def resume_job(self, name: str) -> JobRecord:
         """As `Scheduler.resume_job`."""
         return self._wait(lambda: self._scheduler.resume_job(name))
 
-    def stop_job(self, name: str) -> JobRecord:
+    def resume_jobs(self, where: JobFilter) -> Sequence[JobRecord]:
+        """As `Scheduler.resume_jobs`."""
+        return self._wait(lambda: self._scheduler.resume_jobs(where))
+
+    def stop_job(self, name: str, *, cancel_running: bool = False) -> JobRecord:
         """As `Scheduler.stop_job`."""
-        return self._wait(lambda: self._scheduler.stop_job(name))
+        return self._wait(lambda: self._scheduler.stop_job(name, cancel_running=cancel_running))
+
+    def stop_jobs(self, where: JobFilter, *, cancel_running: bool = False) -> Sequence[JobRecord]:
+        """As `Scheduler.stop_jobs`."""
+        return self._wait(lambda: self._scheduler.stop_jobs(where, cancel_running=cancel_running))
 
     def run_job(self, name: str) -> ExecutionHandle:
         """As `Scheduler.run_job`."""
         return self._wait(lambda: self._scheduler.run_job(name))
 
-    def jobs(self) -> Sequence[JobRecord]:
-        """As `Scheduler.jobs`."""
-        return self._call(lambda: self._scheduler.jobs)
+    # ---- executions
 
-    def find_job(self, name: str) -> JobRecord | None:
-        """As `Scheduler.find_job`."""
-        return self._call(lambda: self._scheduler.find_job(name))
+    @overload
+    def enqueue(self, call: Call, /, **options: Unpack[EnqueueOptions]) -> ExecutionHandle: ...
+    @overload
+    def enqueue(self, call: Iterable[Call], /, **options: Unpack[EnqueueOptions]) -> Sequence[ExecutionHandle]: ...
+    def enqueue(
+        self, call: Call | Iterable[Call], /, **options: Unpack[EnqueueOptions]
+    ) -> ExecutionHandle | Sequence[ExecutionHandle]:
+        """As `Scheduler.enqueue`."""
+        if isinstance(call, Call):
+            return self._wait(lambda: self._scheduler.enqueue(call, **options))
+        return self._wait(lambda: self._scheduler.enqueue(call, **options))
 
-    def executions(self, where: ExecutionFilter = EVERY_EXECUTION, **options: Any) -> Page:
+    def result(self, handle: ExecutionHandle, timeout: timedelta | float | None = None) -> Any:
+        """As `handle.result`."""
+        return self._wait(lambda: handle.result(timeout))
+
+    def executions(
+        self,
+        where: ExecutionFilter = EVERY_EXECUTION,
+        *,
+        order: Order | str = Order.ID,
+        limit: int = 100,
+        cursor: str | None = None,
+        offset: int = 0,
+        total: bool = False,
+    ) -> Page:
         """As `Scheduler.executions`."""
-        return self._wait(lambda: self._scheduler.executions(where, **options))
+        return self._wait(
+            lambda: self._scheduler.executions(
+                where, order=order, limit=limit, cursor=cursor, offset=offset, total=total
+            )
+        )
+
+    def count_executions(self, where: ExecutionFilter = EVERY_EXECUTION) -> int:
+        """As `Scheduler.count_executions`."""
+        return self._wait(lambda: self._scheduler.count_executions(where))
+
+    def running(self, *, limit: int = 100, after: str | None = None) -> Sequence[Execution]:
+        """As `Scheduler.running`."""
+        return self._wait(lambda: self._scheduler.running(limit=limit, after=after))
+
+    def attempts(self, execution_id: str) -> Sequence[Attempt]:
+        """As `Scheduler.attempts`."""
+        return self._wait(lambda: self._scheduler.attempts(execution_id))
+
+    def find_execution(self, execution_id: str) -> Execution | None:
+        """As `Scheduler.find_execution`."""
+        return self._wait(lambda: self._scheduler.find_execution(execution_id))
 
     def get_execution(self, execution_id: str) -> Execution:
         """As `Scheduler.get_execution`."""
         return self._wait(lambda: self._scheduler.get_execution(execution_id))
 
-    def cancel_executions(self, where: ExecutionFilter) -> Sequence[Cancelled]:
-        """As `Scheduler.cancel_executions`."""
-        return self._wait(lambda: self._scheduler.cancel_executions(where))
+    def wait_for_execution(self, execution_id: str, timeout: float | None = None) -> Execution:
+        """As `Scheduler.wait_for_execution`."""
+        return self._wait(lambda: self._scheduler.wait_for_execution(execution_id, timeout))
 
-    def tune(self, *, concurrency: int | None = None, queues: Mapping[str, int] | None = None) -> None:
-        """As `Scheduler.tune`."""
-        self._call(lambda: self._scheduler.tune(concurrency=concurrency, queues=queues))
+    def stats(self, where: ExecutionFilter = EVERY_EXECUTION) -> Mapping[State, int]:
+        """As `Scheduler.stats`."""
+        return self._wait(lambda: self._scheduler.stats(where))
+
+    def cancel_executions(
+        self, where: ExecutionFilter | None = None, *, ids: Collection[str] | None = None
+    ) -> Sequence[Cancelled]:
+        """As `Scheduler.cancel_executions`."""
+        return self._wait(lambda: self._scheduler.cancel_executions(where, ids=ids))
+
+    def retry_executions(
+        self, where: ExecutionFilter | None = None, *, ids: Collection[str] | None = None
+    ) -> Sequence[str]:
+        """As `Scheduler.retry_executions`."""
+        return self._wait(lambda: self._scheduler.retry_executions(where, ids=ids))
+
+    def delete_executions(
+        self, where: ExecutionFilter | None = None, *, ids: Collection[str] | None = None, force: bool = False
+    ) -> int:
+        """As `Scheduler.delete_executions`."""
+        return self._wait(lambda: self._scheduler.delete_executions(where, ids=ids, force=force))
+
+    # ---- what happened, and what to do
+
+    def verdicts(self, job: str, start: datetime, end: datetime) -> Sequence[Verdict]:
+        """As `Scheduler.verdicts`, all at once."""
+
+        async def collect() -> list[Verdict]:
+            return [verdict async for verdict in self._scheduler.verdicts(job, start, end)]
+
+        return self._wait(collect)
 
     def health(self) -> Health:
         """As `Scheduler.health`."""
         return self._call(self._scheduler.health)
+
+    def tune(
+        self,
+        *,
+        concurrency: int | None = None,
+        queues: Mapping[str, int] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        """As `Scheduler.tune`."""
+        self._call(lambda: self._scheduler.tune(concurrency=concurrency, queues=queues, limit=limit))
+
+    def drain(self, grace: timedelta | float | None = None) -> bool:
+        """As `Scheduler.drain`."""
+        return self._wait(lambda: self._scheduler.drain(grace))
+
+    def stop(self, *, hard: bool = False) -> None:
+        """As `Scheduler.stop`."""
+        self._call(lambda: self._scheduler.stop(hard=hard))
 
     def _wait(self, call: Callable[[], Coroutine[Any, Any, R]]) -> R:
         return anyio.from_thread.run(call, token=self._loop())

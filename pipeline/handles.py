@@ -10,7 +10,6 @@ from attrs import field, frozen
 from ..model.errors import ExecutionFailed, ExecutionNotFound
 from ..model.execution import Execution, State
 from ..model.instants import SECOND, to_micros
-from ..model.payload import decode
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -43,7 +42,7 @@ class ExecutionHandle:
         execution = await self.wait(timeout)
         if execution.state is not State.SUCCEEDED:
             raise ExecutionFailed(self.id, execution.state.value, execution.error or execution.reason)
-        return None if execution.result is None else decode(execution.result)
+        return execution.value
 
     async def cancel(self) -> bool:
         """Cancel it; False when it had ended already."""

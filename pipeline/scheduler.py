@@ -19,7 +19,9 @@ from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, cas
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from anyio.lowlevel import checkpoint
+from attrs import evolve
 
+from ..model import events
 from ..model.clock import Clock, SystemClock
 from ..model.errors import (
     InvalidArgument,
@@ -31,7 +33,7 @@ from ..model.errors import (
     SchedulerNotRunning,
     StoreBusy,
 )
-from ..model.execution import Execution, State, Verdict
+from ..model.execution import Attempt, Execution, Kind, State, Verdict
 from ..model.filters import EVERY_EXECUTION, EVERY_JOB, ExecutionFilter, JobFilter, Order
 from ..model.ids import IdMaker
 from ..model.instants import SECOND, to_datetime, to_instant, to_micros
@@ -44,7 +46,17 @@ from ..stages.commands import AnyCommand, ChangeState, PutJobs, RemoveJobs, RunJ
 from ..stages.running import current_execution
 from ..storage.lane import StorageLane
 from ..storage.memory import MemoryStorage
-from ..storage.protocol import AddResult, Cancelled, Claim, JobChange, NewExecution, Page, Storage, TaskRow
+from ..storage.protocol import (
+    AddResult,
+    Cancelled,
+    Claim,
+    JobChange,
+    JobPage,
+    NewExecution,
+    Page,
+    Storage,
+    TaskRow,
+)
 from .from_thread import FromThread
 from .handles import ExecutionHandle, found
 from .health import Health
@@ -60,6 +72,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _BATCH = 64
+_LONGEST_PAGE = 1000
 _POLL = 1.0
 
 
@@ -320,6 +333,23 @@ class Scheduler:
             raise JobNotFound(name, self._running().chain.book.by_name)
         return record
 
+    async def list_jobs(
+        self,
+        where: JobFilter = EVERY_JOB,
+        *,
+        order: Order | str = Order.NAME,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> JobPage:
+        """A page of jobs as the store has them; `page.cursor` gets the next one."""
+        ordered = one_of("order", Order)(order)
+        many = count_of("limit", most=_LONGEST_PAGE)(limit)
+        return await self._read(partial(_job_page, where=where, order=ordered, limit=many, cursor=cursor))
+
+    async def count_jobs(self, where: JobFilter = EVERY_JOB) -> int:
+        """How many jobs a filter means, as the store has them."""
+        return await self._read(lambda store: store.count_jobs(where))
+
     def next_run(self, name: str) -> datetime | None:
         """The next nominal time of a job that is still to come, UTC. None: it is not active, or not driven by time.
 
@@ -358,6 +388,15 @@ class Scheduler:
         if self._known(name, missing_ok):
             await self._command(self._running(), RemoveJobs(JobFilter(names=[name]), deadline=self._deadline()))
 
+    async def remove_jobs(self, where: JobFilter) -> Sequence[JobRecord]:
+        """Remove all that a filter means, as `remove_job` does, in transactions of 64. Gives those removed."""
+        removed: list[JobRecord] = []
+        for some in await self._in_parts(where):
+            command = RemoveJobs(some, deadline=self._deadline())
+            await self._command(self._running(), command)
+            removed += command.answer
+        return removed
+
     async def remove_all_jobs(self) -> int:
         """Remove all jobs: the store is then as if it never had any. How many there were."""
         command = RemoveJobs(EVERY_JOB, True, deadline=self._deadline())
@@ -374,9 +413,31 @@ class Scheduler:
         """
         return await self._set_state(name, JobState.ACTIVE)
 
-    async def stop_job(self, name: str) -> JobRecord:
-        """Stop firing for good; the job stays, with its history, until it is removed."""
-        return await self._set_state(name, JobState.STOPPED)
+    async def stop_job(self, name: str, *, cancel_running: bool = False) -> JobRecord:
+        """Stop firing for good; the job stays, with its history, until it is removed.
+
+        What runs goes on, unless it is to be cancelled, too.
+        """
+        record = await self._set_state(name, JobState.STOPPED)
+        if cancel_running:
+            await self.cancel_executions(ExecutionFilter(job_ids=record.id))
+        return record
+
+    async def pause_jobs(self, where: JobFilter) -> Sequence[JobRecord]:
+        """Pause all that a filter means, in transactions of 64. Gives those that were not paused or stopped before."""
+        return await self._set_states(await self._in_parts(where), JobState.PAUSED)
+
+    async def resume_jobs(self, where: JobFilter) -> Sequence[JobRecord]:
+        """Resume all that a filter means. Gives those that were paused before."""
+        return await self._set_states(await self._in_parts(where), JobState.ACTIVE)
+
+    async def stop_jobs(self, where: JobFilter, *, cancel_running: bool = False) -> Sequence[JobRecord]:
+        """Stop all that a filter means for good, what runs of them too where asked. Gives those not stopped before."""
+        parts = await self._in_parts(where)
+        stopped = await self._set_states(parts, JobState.STOPPED)
+        for some in parts if cancel_running else ():
+            await self.cancel_executions(ExecutionFilter(job_ids=some.ids))
+        return stopped
 
     async def run_job(self, name: str) -> ExecutionHandle:
         """Run a job now, paused or not, beside its schedule: its cadence is not touched. Its overlap policy applies."""
@@ -410,6 +471,27 @@ class Scheduler:
         command = ChangeState(JobFilter(names=[name]), state, deadline=self._deadline())
         await self._command(self._running(), command)
         return command.answer[0].record if command.answer else self.get_job(name)
+
+    async def _set_states(self, parts: Iterable[JobFilter], state: JobState) -> Sequence[JobRecord]:
+        changed: list[JobRecord] = []
+        for some in parts:
+            command = ChangeState(some, state, deadline=self._deadline())
+            await self._command(self._running(), command)
+            changed += [change.record for change in command.answer]
+        return changed
+
+    async def _in_parts(self, where: JobFilter) -> Sequence[JobFilter]:
+        """The jobs that a filter means, 64 at a time: a command on very many must not hold up what is due."""
+        if not isinstance(where, JobFilter):
+            raise InvalidArgument("where", where, "must be a JobFilter(...); JobFilter() means all jobs")
+        parts: list[JobFilter] = []
+        cursor: str | None = None
+        while True:
+            page = await self._read(partial(_job_page, where=where, order=Order.ID, limit=_BATCH, cursor=cursor))
+            if page.items:
+                parts.append(evolve(where, ids=[record.id for record in page.items]))
+            if (cursor := page.cursor) is None:
+                return parts
 
     def _deadline(self) -> float:
         return self.clock.monotonic() + self._stages.command_deadline.total_seconds()
@@ -486,11 +568,33 @@ class Scheduler:
         limit: int = 100,
         cursor: str | None = None,
         offset: int = 0,
+        total: bool = False,
     ) -> Page:
-        """A page of executions; `page.cursor` gets the next one."""
+        """A page of executions; `page.cursor` gets the next one.
+
+        `offset` passes over so many, which costs more the further it goes. With `total`, `page.total` says how many
+        there are in all.
+        """
         ordered = one_of("order", Order)(order)
-        many = count_of("limit", most=1000)(limit)
-        return await self._read(lambda store: store.list_executions(where, ordered, many, cursor, offset))
+        many = count_of("limit", most=_LONGEST_PAGE)(limit)
+        passed = count_of("offset", least=0)(offset)
+        return await self._read(lambda store: store.list_executions(where, ordered, many, cursor, passed, total=total))
+
+    async def count_executions(self, where: ExecutionFilter = EVERY_EXECUTION) -> int:
+        """How many executions a filter means."""
+        return await self._read(lambda store: store.count_executions(where))
+
+    async def running(self, *, limit: int = 100, after: str | None = None) -> Sequence[Execution]:
+        """What runs on any node, what was cancelled and has not stopped yet included, by `attempt_id`.
+
+        `after` is the last `attempt_id` of the page before.
+        """
+        many = count_of("limit", most=_LONGEST_PAGE)(limit)
+        return await self._read(lambda store: store.running(None, many, after))
+
+    async def attempts(self, execution_id: str) -> Sequence[Attempt]:
+        """The past attempts of an execution, the first one first; the present or last one is in the execution."""
+        return await self._read(lambda store: store.list_attempts(execution_id))
 
     async def find_execution(self, execution_id: str) -> Execution | None:
         """The execution, or None."""
@@ -520,7 +624,28 @@ class Scheduler:
                 runtime.chain.pool.cancel(one.attempt_id, "cancelled on request")
         runtime.chain.waiters.notify(one.execution_id for one in cancelled)
         runtime.chain.look_into_store()  # their jobs may go on, and what they held back may be ready
+        await self._tell_cancelled([one for one in cancelled if one.attempt_id is None])
         return cancelled
+
+    async def _tell_cancelled(self, cancelled: Sequence[Cancelled]) -> None:
+        """Of what had not started, or waited for another try: what runs is told of by its node, when it has ended."""
+        for start in range(0, len(cancelled), _BATCH):
+            now = self.clock.now()
+            for one in cancelled[start : start + _BATCH] if self.telemetry.listening else ():
+                self.telemetry.emit(
+                    events.ExecutionSkipped(
+                        at=now,
+                        execution_id=one.execution_id,
+                        task=one.task,
+                        queue=one.queue,
+                        attempt=one.attempt,
+                        job=one.job_name,
+                        nominal=one.nominal,
+                        kind=Kind.CANCELLED,
+                        reason="cancelled on request",
+                    )
+                )
+            await checkpoint()
 
     async def retry_executions(
         self, where: ExecutionFilter | None = None, *, ids: Collection[str] | None = None
@@ -673,6 +798,10 @@ def _known_options(call: str, options: Mapping[str, Any], known: type) -> None:
 
 def _add_executions(store: Storage, items: Sequence[NewExecution], clock: Clock) -> Sequence[AddResult]:
     return store.add_executions(items, clock.now())
+
+
+def _job_page(store: Storage, where: JobFilter, order: Order, limit: int, cursor: str | None) -> JobPage:
+    return store.list_jobs(where, order, limit, cursor)
 
 
 def _complaints(runtime: Runtime, abandoned: bool, now: float) -> Iterator[str]:

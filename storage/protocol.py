@@ -1,8 +1,8 @@
 """What a store promises: the protocols that adapters fulfil, and the values that pass through them.
 
 Synchronous, batch in and batch out, plain values. Every call is atomic, and idempotent by ids that the caller made: a
-call whose answer was lost may be repeated and gives the same answer. Calls may come from different threads, never two
-at once.
+call whose answer was lost may be repeated and gives the same answer. Calls may come from different threads: one write
+at a time, reads beside it, each of which sees what was committed when it began.
 Time comes in as an argument only. Unknown ids are passed over; an empty batch is a no-op. A call that fails raises
 `StoreError`, whose `transient` says whether repeating it can help, and has changed nothing.
 
@@ -267,6 +267,10 @@ class Cancelled:
     job_name: str | None
     attempt_id: str | None = None
     node: str | None = None
+    task: str = ""
+    queue: str = ""
+    attempt: int = 1
+    nominal: Instant | None = None
 
 
 @frozen
@@ -275,6 +279,8 @@ class Page:
 
     items: Sequence[Execution]
     cursor: str | None = None
+    total: int | None = None
+    """How many match in all, where that was asked for; from the same snapshot."""
 
 
 @frozen
@@ -493,8 +499,10 @@ class ExecutionStorage(Protocol):
         limit: int = 100,
         cursor: str | None = None,
         offset: int = 0,
+        *,
+        total: bool = False,
     ) -> Page:
-        """A page. A cursor that this store did not make raises `ValueError`."""
+        """A page; `total` counts all that match, too. A cursor that this store did not make raises `ValueError`."""
         ...
 
     def count_executions(self, where: ExecutionFilter = EVERY_EXECUTION) -> int:

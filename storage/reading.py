@@ -31,10 +31,13 @@ class Reading(Tables):
         limit: int = 100,
         cursor: str | None = None,
         offset: int = 0,
+        *,
+        total: bool = False,
     ) -> Page:
-        """A page."""
+        """A page, and how many match in all."""
         with self.reading():
-            return Page(*self.select_executions(where, order, limit, cursor, offset))
+            rows, following = self.select_executions(where, order, limit, cursor, offset)
+            return Page(rows, following, self.count_execution_rows(where) if total else None)
 
     def count_executions(self, where: ExecutionFilter = EVERY_EXECUTION) -> int:
         """How many."""

@@ -42,13 +42,14 @@ def cancel(row: Execution, now: Instant, revision: int, reason: str) -> Cancelle
     """Make an execution cancelled; one that runs occupies its job until its node says that the task has stopped."""
     running = row.state is State.RUNNING
     row.state, row.finished_at, row.reason = State.CANCELLED, now, reason
+    runs, where = (row.attempt_id, row.node) if running else (None, None)
     if running:
         row.cancel_revision = revision
-        return Cancelled(row.id, row.job_name, row.attempt_id, row.node)
-    row.occupies = False
-    if row.nominal is not None and row.first_started_at is None:
-        row.verdict = Kind.CANCELLED
-    return Cancelled(row.id, row.job_name)
+    else:
+        row.occupies = False
+        if row.nominal is not None and row.first_started_at is None:
+            row.verdict = Kind.CANCELLED
+    return Cancelled(row.id, row.job_name, runs, where, row.work.task, row.work.queue, row.attempt, row.nominal)
 
 
 def try_again(row: Execution, attempt_id: str, not_before: Instant, number: int, record: JobRecord | None) -> None:

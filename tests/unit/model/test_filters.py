@@ -10,7 +10,7 @@ from clepsydra.model.payload import CORRELATION, GROUP
 
 
 def test_sets_of_states_have_names() -> None:
-    assert ExecutionFilter(states="completed").states == {State.SUCCEEDED}
+    assert ExecutionFilter(states="completed").states == frozenset((State.SUCCEEDED,))
     assert ExecutionFilter(states="incomplete").states == UNFINISHED
     assert ExecutionFilter(states="finished").states == FINISHED
     assert ExecutionFilter(states=["unstarted", State.FAILED]).states == UNSTARTED | {State.FAILED}
