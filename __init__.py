@@ -37,7 +37,7 @@ from .model.execution import Attempt, Cause, Execution, Kind, State, Verdict
 from .model.filters import ExecutionFilter, JobFilter, Order
 from .model.instants import Instant, to_datetime, to_instant
 from .model.job import Job, JobRecord, JobState
-from .model.policies import Misfire, OnLeaseLost, Overlap, Recovery, Retry
+from .model.policies import Misfire, OnLeaseLost, Overlap, Recovery, Retry, TimeoutFrom
 from .model.schedule import Every, Once, Reboot, Schedule
 from .model.signals import Cancel, Snooze
 from .model.strategies import All, Candidate, Local, Node, NodeList, Random, RunStrategy
@@ -126,6 +126,7 @@ __all__ = [
     "Supervisor",
     "SystemClock",
     "Task",
+    "TimeoutFrom",
     "Transition",
     "UnknownTask",
     "Verdict",

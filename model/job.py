@@ -27,6 +27,7 @@ from .policies import (
     Overlap,
     Recovery,
     Retry,
+    TimeoutFrom,
     count_of,
     misfire_from_json,
     misfire_to_json,
@@ -79,7 +80,8 @@ class Job:
     runs. `max_running` is how many of its executions may run at once before `overlap` decides. `jitter` moves each
     start by a fixed share of itself, deterministic by job and nominal time and never past the next one; `limit` is the
     number of fires after which the job is finished. `start_by` is how long after it is due an execution may still
-    start. Durations are `timedelta` or seconds.
+    start; `timeout_from` is what `timeout` is counted from. `immediate` is one run more, at once, when the job is new.
+    `recovery` is the scheduler's where it is not said. Durations are `timedelta` or seconds.
     """
 
     name: str
@@ -92,6 +94,9 @@ class Job:
     limit: int | None
     run_on: RunOn
     state: JobState
+    immediate: bool = False
+    says_recovery: bool = field(default=True, eq=False, repr=False)
+    """Whether `recovery` was given: where it was not, the scheduler that takes the job up says what it is."""
 
     def __init__(
         self,
@@ -105,13 +110,15 @@ class Job:
         max_running: int = 1,
         retry: Retry = NO_RETRY,
         timeout: timedelta | float | None = None,
+        timeout_from: TimeoutFrom | str = TimeoutFrom.START,
         start_by: timedelta | float | None = None,
-        recovery: Recovery | str = Recovery.RETRY,
+        recovery: Recovery | str | None = None,
         recoveries: int = 3,
         on_lease_lost: OnLeaseLost | str = OnLeaseLost.CONTINUE,
         queue: str = DEFAULT_QUEUE,
         priority: int = 0,
         labels: Mapping[str, str] | None = None,
+        immediate: bool = False,
         jitter: timedelta | float = 0,
         limit: int | None = None,
         run_on: RunOn | str = LOCAL,
@@ -131,8 +138,9 @@ class Job:
             labels=labels,
             retry=retry,
             timeout=timeout,
+            timeout_from=timeout_from,
             start_by=start_by,
-            recovery=recovery,
+            recovery=Recovery.RETRY if recovery is None else recovery,
             recoveries=recoveries,
             on_lease_lost=on_lease_lost,
         )
@@ -147,6 +155,8 @@ class Job:
             optional_count("limit")(limit),
             to_run_on(run_on),
             JobState.PAUSED if paused else JobState.ACTIVE,
+            bool(immediate),
+            recovery is not None,
         )
 
     def bind(self, job_id: str, anchor: Instant) -> BoundSchedule | None:
@@ -164,6 +174,7 @@ def make_work(
     correlation: str | None = None,
     retry: Retry = NO_RETRY,
     timeout: timedelta | float | None = None,
+    timeout_from: TimeoutFrom | str = TimeoutFrom.START,
     start_by: timedelta | float | None = None,
     recovery: Recovery | str = Recovery.RETRY,
     recoveries: int = 3,
@@ -184,6 +195,7 @@ def make_work(
         recovery=one_of("recovery", Recovery)(recovery),
         recoveries=count_of("recoveries", least=0)(recoveries),
         on_lease_lost=one_of("on_lease_lost", OnLeaseLost)(on_lease_lost),
+        timeout_from=one_of("timeout_from", TimeoutFrom)(timeout_from),
     )
     return _shared(work) if len(work.args) < _SHORT else work
 
@@ -270,6 +282,8 @@ def job_to_json(job: Job) -> JsonText:
         "limit": job.limit,
         "run_on": run_on_to_json(job.run_on),
     }
+    if job.immediate:
+        data["immediate"] = True
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
@@ -289,5 +303,6 @@ def job_from_json(name: str, text: JsonText) -> Job:
         data["limit"],
         run_on_from_json(data["run_on"]),
         JobState.ACTIVE,
+        data.get("immediate", False),
     )
     return job

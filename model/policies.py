@@ -55,6 +55,17 @@ class OnLeaseLost(StrEnum):
     """It is cancelled."""
 
 
+class TimeoutFrom(StrEnum):
+    """What a timeout is counted from."""
+
+    START = "start"
+    """The start of each attempt: every try has the whole time."""
+    NOMINAL = "nominal"
+    """The nominal time, or when enqueued or manual work was due: all tries together have it, and one that could not
+    begin within it is not made.
+    """
+
+
 def length(argument: str, *, least: Micros = 0) -> Any:
     """An attrs converter: a duration of at least `least` microseconds."""
 
@@ -212,11 +223,13 @@ class Retry:
             return False
         return not self.on or bool(names.intersection(self.on))
 
+    def goes_on(self, attempt: int, error: BaseException) -> bool:
+        """Whether another try follows the failure of try number `attempt` (1 first)."""
+        return attempt < self.attempts and self.applies_to(error)
+
     def next_try(self, attempt: int, error: BaseException, now: Instant, seed: str = "") -> Instant | None:
         """The not-before time of the next try, or None when this was the last."""
-        if attempt >= self.attempts or not self.applies_to(error):
-            return None
-        return now + self.delay(attempt, seed)
+        return now + self.delay(attempt, seed) if self.goes_on(attempt, error) else None
 
 
 def misfire_to_json(misfire: Misfire) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from attrs import evolve
 
 from .instants import Instant
 from .job import Job, JobRecord, JobState
+from .policies import Recovery
+from .work import Work
 
 Change: TypeAlias = Literal["unchanged", "updated", "rescheduled", "readded"]
 
@@ -29,12 +31,21 @@ def compare(stored: JobRecord, job: Job) -> Change:
 
 def evolve_state(job: Job, state: JobState) -> Job:
     """The same definition with another initial state."""
-    if job.state is state:
+    return job if job.state is state else _copy(job, job.work, state)
+
+
+def with_recovery(job: Job, recovery: Recovery) -> Job:
+    """The same definition, recovered like this where it does not say how."""
+    if job.says_recovery or job.work.recovery is recovery:
         return job
+    return _copy(job, evolve(job.work, recovery=recovery), job.state)
+
+
+def _copy(job: Job, work: Work, state: JobState) -> Job:
     copy = object.__new__(Job)
     copy.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
         job.name,
-        job.work,
+        work,
         job.schedule,
         job.misfire,
         job.overlap,
@@ -43,6 +54,8 @@ def evolve_state(job: Job, state: JobState) -> Job:
         job.limit,
         job.run_on,
         state,
+        job.immediate,
+        job.says_recovery,
     )
     return copy
 

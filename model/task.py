@@ -1,7 +1,8 @@
 """Tasks: registered callables with stable names, and calls of them.
 
 A task stays callable as the function that it is. `call(...)` binds arguments against the signature and gives a value
-that can be stored: a name and JSON, never code. This module runs nothing.
+that can be stored: a name and JSON, never code. What else belongs to a task is code as well, and stays here: hooks, a
+backoff of its own, how many may run at once. This module runs nothing.
 """
 
 from __future__ import annotations
@@ -9,17 +10,21 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from .errors import SHOWN, InvalidArgument
+from .hooks import HOOKS, Fitted, Hooks, fitted
 from .json_schema import arguments_schema, result_schema
 from .payload import NO_ARGUMENTS, JsonText, decode, encode_arguments
+from .policies import optional_count
 
 P = ParamSpec("P")
 R = TypeVar("R")
+AnyHook = TypeVar("AnyHook", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*", re.ASCII)
 _LONGEST_NAME = 200
@@ -45,9 +50,28 @@ class Call:
 
 
 class Task(Generic[P, R]):
-    """A registered callable. `aliases` are names that stored work may still use after a rename."""
+    """A registered callable. `aliases` are names that stored work may still use after a rename.
 
-    def __init__(self, function: Callable[P, R], name: str | None = None, aliases: Iterable[str] = ()) -> None:
+    `concurrency` is how many may run at once in this process; None: as many as their queue allows. `backoff` gives the
+    wait before the next try where `retry` allows one: called with the number of the try that has failed (1 first) and
+    the error. Around each attempt, inside its slot, `on_setup` is called before the function, `on_success(execution,
+    result)` or `on_failure(execution, error)` after it, and `on_teardown` at the end, whatever has happened. Each takes
+    as many of these arguments as it has parameters, and may be `async`.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        name: str | None = None,
+        aliases: Iterable[str] = (),
+        *,
+        concurrency: int | None = None,
+        backoff: Callable[..., timedelta | float] | None = None,
+        on_setup: Callable[..., Any] | None = None,
+        on_success: Callable[..., Any] | None = None,
+        on_failure: Callable[..., Any] | None = None,
+        on_teardown: Callable[..., Any] | None = None,
+    ) -> None:
         if not callable(function) or isinstance(function, type):
             raise InvalidArgument("function", function, "must be a function: 'async def', or 'def' to run in a thread")
         self.function = function
@@ -56,6 +80,12 @@ class Task(Generic[P, R]):
         self.signature = inspect.signature(function)
         # A partial or a wrapper of an async function is not one itself; its call may still give an awaitable.
         self.is_async = inspect.iscoroutinefunction(inspect.unwrap(_innermost(function)))
+        self.concurrency: int | None = optional_count("concurrency")(concurrency)
+        self.backoff: Fitted | None = None if backoff is None else fitted("backoff", backoff)
+        self.hooks: Hooks | None = None
+        for option, hook in zip(HOOKS, (on_setup, on_success, on_failure, on_teardown), strict=True):
+            if hook is not None:
+                self._hook(option, hook)
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", self.name)
 
@@ -65,6 +95,31 @@ class Task(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"Task({self.name!r})"
+
+    # Decorators, for those who would rather write a hook below its task.
+
+    def on_setup(self, hook: AnyHook) -> AnyHook:
+        """Call this before each attempt: `hook(execution)`. What it raises is the failure of the attempt."""
+        return self._hook("on_setup", hook)
+
+    def on_success(self, hook: AnyHook) -> AnyHook:
+        """Call this after an attempt that has succeeded: `hook(execution, result)`."""
+        return self._hook("on_success", hook)
+
+    def on_failure(self, hook: AnyHook) -> AnyHook:
+        """Call this after an attempt that has failed: `hook(execution, error)`."""
+        return self._hook("on_failure", hook)
+
+    def on_teardown(self, hook: AnyHook) -> AnyHook:
+        """Call this at the end of each attempt, however it ended: `hook(execution)`."""
+        return self._hook("on_teardown", hook)
+
+    def _hook(self, option: str, hook: AnyHook) -> AnyHook:
+        hooks = self.hooks or Hooks()
+        if getattr(hooks, option) is not None:
+            raise InvalidArgument(option, hook, f"is there already: {self!r} has one")
+        self.hooks = evolve(hooks, **{option: fitted(option, hook)})
+        return hook
 
     @cached_property
     def input_schema(self) -> JsonText:

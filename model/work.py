@@ -14,7 +14,7 @@ from attrs import field, frozen
 
 from .instants import Micros
 from .payload import NO_ARGUMENTS, JsonText, Labels
-from .policies import NO_RETRY, OnLeaseLost, Recovery, Retry, retry_from_json, retry_to_json
+from .policies import NO_RETRY, OnLeaseLost, Recovery, Retry, TimeoutFrom, retry_from_json, retry_to_json
 
 DEFAULT_QUEUE = "default"
 
@@ -30,13 +30,14 @@ class Work:
     labels: Labels = ()
     retry: Retry = NO_RETRY
     timeout: Micros | None = None
-    """Per attempt, from its start."""
+    """Counted as `timeout_from` says."""
     start_by: Micros | None = None
     """How long after it is due it may still start."""
     recovery: Recovery = Recovery.RETRY
     recoveries: int | None = 3
     """How often it is recovered from dead nodes before it fails with `NodeLost`."""
     on_lease_lost: OnLeaseLost = OnLeaseLost.CONTINUE
+    timeout_from: TimeoutFrom = TimeoutFrom.START
     _text: list[str] = field(factory=list[str], init=False, repr=False, eq=False, hash=False)
 
     def to_json(self) -> JsonText:
@@ -60,6 +61,8 @@ def _rules(work: Work) -> dict[str, Any]:
         rules["recoveries"] = work.recoveries
     if work.on_lease_lost is not OnLeaseLost.CONTINUE:
         rules["on_lease_lost"] = work.on_lease_lost.value
+    if work.timeout_from is not TimeoutFrom.START:
+        rules["timeout_from"] = work.timeout_from.value
     return rules
 
 
@@ -79,6 +82,7 @@ def work_from_row(task: str, args: JsonText, queue: str, priority: int, labels: 
         recovery=Recovery(data.get("recovery", "retry")),
         recoveries=data.get("recoveries", 3),
         on_lease_lost=OnLeaseLost(data.get("on_lease_lost", "continue")),
+        timeout_from=TimeoutFrom(data.get("timeout_from", "start")),
     )
 
 

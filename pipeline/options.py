@@ -10,7 +10,7 @@ from ..model.errors import InvalidArgument
 from ..model.execution import Cause
 from ..model.instants import LAST, Instant, to_instant, to_micros
 from ..model.job import check_name, make_work
-from ..model.policies import NO_RETRY, Misfire, OnLeaseLost, Overlap, Recovery, Retry, one_of
+from ..model.policies import NO_RETRY, Misfire, OnLeaseLost, Overlap, Recovery, Retry, TimeoutFrom, one_of
 from ..model.strategies import RunOn
 from ..model.task import Call
 from ..storage.protocol import NewExecution
@@ -24,13 +24,15 @@ class JobOptions(TypedDict, total=False):
     max_running: int
     retry: Retry
     timeout: timedelta | float | None
+    timeout_from: TimeoutFrom | str
     start_by: timedelta | float | None
-    recovery: Recovery | str
+    recovery: Recovery | str | None
     recoveries: int
     on_lease_lost: OnLeaseLost | str
     queue: str
     priority: int
     labels: Mapping[str, str] | None
+    immediate: bool
     jitter: timedelta | float
     limit: int | None
     run_on: RunOn | str
@@ -57,7 +59,9 @@ class EnqueueOptions(TypedDict, total=False):
     """A correlation id: any number of executions may share it."""
     retry: Retry
     timeout: timedelta | float | None
-    """Per attempt, from its start."""
+    """Per attempt, from its start, unless `timeout_from` says otherwise."""
+    timeout_from: TimeoutFrom | str
+    """`"nominal"`: from when it is due, for all attempts together."""
     start_by: timedelta | float | None
     """How long after it is due it may still start."""
     recovery: Recovery | str
@@ -98,6 +102,7 @@ def _new_execution(
         correlation=options.get("correlation"),
         retry=options.get("retry", NO_RETRY),
         timeout=options.get("timeout"),
+        timeout_from=options.get("timeout_from", TimeoutFrom.START),
         start_by=options.get("start_by"),
         recovery=options.get("recovery", Recovery.RETRY),
         recoveries=options.get("recoveries", 3),

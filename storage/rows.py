@@ -202,6 +202,7 @@ def _work_from_columns(columns: Row) -> Work:
         work.recovery,
         work.recoveries,
         work.on_lease_lost,
+        work.timeout_from,
     )
 
 
