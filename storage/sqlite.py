@@ -22,13 +22,15 @@ from typing import Any, Final, Literal
 
 from attrs import evolve
 
-from ..model.errors import InvalidArgument, StoreCorrupt, StoreError, StoreTooNew, StoreUnavailable
+from ..model.errors import InvalidArgument, StoreError, StoreTooNew, StoreUnavailable
 from ..model.instants import SECOND, Instant, to_micros
 from ..model.strategies import Node
+from .joining import Joined
 from .ledger import Ledger
 from .sqlite_connections import Connections, Session, connect, store_error, write_access
+from .sqlite_joining import JoinedSQLite
 from .sqlite_locks import NodeLocks
-from .sqlite_schema import APPLICATION_ID, STEPS, VERSION, statements
+from .sqlite_schema import APPLICATION_ID, READ_VERSION, STEPS, VERSION, statements, version_of
 from .sqlite_tables import SQLiteTables
 
 log = getLogger(__name__)
@@ -141,6 +143,14 @@ class SQLiteStorage(SQLiteTables, Ledger):
         """One snapshot."""
         return self._connections.block(writing=False)
 
+    def on_connection(self, connection: object) -> Joined:
+        """This store on a `sqlite3.Connection` of the caller's to the same file; the store need not be open here."""
+        return JoinedSQLite(connection, self.path, self._damaged, self.quarantine)
+
+    def has_ended(self, mark: str) -> bool:
+        """A file has one writer: when nobody writes, whoever did has ended."""
+        return self._connections.can_write()
+
     def list_nodes(self) -> list[Node]:
         """All nodes; and that the file and our lock are still in their places."""
         self._check_in_place()
@@ -190,20 +200,7 @@ class SQLiteStorage(SQLiteTables, Ledger):
 
     def _version(self, connection: sqlite3.Connection) -> int:
         """The file's schema version; 0 for one that is empty."""
-        # In one statement, so of one moment: another process may be making the schema between two.
-        application, version, tables = connection.execute(
-            "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),"
-            " (SELECT count(*) FROM sqlite_master)"
-        ).fetchone()
-        if application != APPLICATION_ID:
-            if version or tables:
-                raise StoreCorrupt(
-                    f"{self.path} is the database of another program, not a clepsydra store; name a file of its own"
-                )
-            return 0
-        if version > VERSION:
-            raise StoreTooNew(version, VERSION, self.path)
-        return int(version)
+        return version_of(connection.execute(READ_VERSION).fetchone(), self.path, VERSION)
 
     def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
         """WAL is a property of the file. To change to it needs the file alone, and SQLite does not wait for that."""

@@ -26,18 +26,14 @@ _STEPS: Final = 1_000_000
 """Of SQLite's virtual machine, some 20 ms: hardly a statement takes so many."""
 
 
-class Session:
-    """One thread's connection, and the transaction that it is in."""
+class Statements:
+    """Statements on one connection, and what is known of the transaction that they are in."""
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         self.connection = connection
         self.path = path
-        self.thread = threading.current_thread()
-        self.lock = threading.Lock()
-        """Held while a transaction is under way."""
         self.stale = False
         """Given up on: it must do nothing any more."""
-        self.depth = 0
         self.writing = False
         self.failed = False
         """A part of the transaction has failed: none of it may be committed."""
@@ -45,10 +41,6 @@ class Session:
         """The executions that this transaction has read or written, as the file has them now."""
         self.named: set[tuple[str, str]] = set()
         """Names and ids of jobs that the file has in `job_names`."""
-        # An interrupt that comes just before a statement begins is lost on it; this is asked while it runs.
-        connection.set_progress_handler(self._is_stale, _STEPS)
-
-    # ---- statements
 
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """All rows of a query."""
@@ -73,14 +65,17 @@ class Session:
         if self.stale or self.failed:
             raise self._refusal()
         try:
-            self.connection.executemany(sql, rows)
+            self._cursor().executemany(sql, rows)
         except (sqlite3.Error, ValueError, OverflowError) as error:
             raise self._failure(error) from error
 
     def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         if self.stale or self.failed:
             raise self._refusal()
-        return self.connection.execute(sql, parameters)
+        return self._cursor().execute(sql, parameters)
+
+    def _cursor(self) -> sqlite3.Cursor:
+        return self.connection.cursor()
 
     def _fetch_undecodable(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
         """The same with damaged text as bytes, which is no text to whoever reads the row."""
@@ -96,14 +91,24 @@ class Session:
         self.failed = True
         return self._refusal() if self.stale else store_error(error, self.path)
 
-    def _is_stale(self) -> bool:
-        return self.stale
-
     def _refusal(self) -> StoreError:
         # After some errors SQLite has rolled back already: what came next would be committed by itself.
         if self.stale:
             return StoreUnavailable(f"{self.path}: this call was given up on; what it had not committed is undone")
         return StoreError(f"{self.path}: a part of the transaction has failed, so all of it is undone")
+
+
+class Session(Statements):
+    """One thread's connection, and its transactions."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        super().__init__(connection, path)
+        self.thread = threading.current_thread()
+        self.lock = threading.Lock()
+        """Held while a transaction is under way."""
+        self.depth = 0
+        # An interrupt that comes just before a statement begins is lost on it; this is asked while it runs.
+        connection.set_progress_handler(self._is_stale, _STEPS)
 
     # ---- transactions
 
@@ -139,6 +144,33 @@ class Session:
             raise
         finally:
             self.depth -= 1
+
+    def can_write(self, busy_timeout: float) -> bool:
+        """Whether the write lock is free at this moment. Does not wait for it."""
+        try:
+            with self.lock:
+                return self._try_write_lock(busy_timeout)
+        finally:
+            if self.stale:
+                self.close()
+
+    def _try_write_lock(self, busy_timeout: float) -> bool:
+        self.failed = False
+        self.fetch("PRAGMA busy_timeout = 0")
+        try:
+            self._execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise self._failure(error) from error
+            return False
+        finally:
+            self._roll_back()
+            with suppress(sqlite3.Error):
+                self.connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout * 1000)}")
+        return True
+
+    def _is_stale(self) -> bool:
+        return self.stale
 
     def _begin(self, writing: bool) -> None:
         self.depth, self.writing, self.failed = 1, writing, False
@@ -215,10 +247,17 @@ class Connections:
             with session.inner_block(writing):
                 yield
             return
+        with self._ready(session).block(writing):
+            yield
+
+    def can_write(self) -> bool:
+        """Whether nobody, in this process or another, holds the write lock at this moment."""
+        return self._ready(getattr(self._here, "session", None)).can_write(self.busy_timeout)
+
+    def _ready(self, session: Session | None) -> Session:
         if session is None or session.stale:
             session = self._here.session = self._open()
-        with session.block(writing):
-            yield
+        return session
 
     def discard(self) -> None:
         """Give up on every session: the next call of each thread opens another."""

@@ -11,7 +11,11 @@ goes touches six of them (its id, one until it has ended, two while it waits, on
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ..model.errors import StoreCorrupt, StoreTooNew
 
 APPLICATION_ID: Final = 0x436C7079
 """`Clpy`, in the header of the file; `file(1)` shows it."""
@@ -177,6 +181,28 @@ STEPS: Final[tuple[str, ...]] = (_EXECUTIONS + _JOBS + _REST,)
 
 VERSION: Final = len(STEPS)
 """The schema that this version of the library works with."""
+
+TABLES: Final[tuple[str, ...]] = tuple(re.findall(r"CREATE TABLE (\w+)", "".join(STEPS)))
+
+# One statement, so of one moment: another process may be making the schema between two.
+READ_VERSION: Final = (
+    "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),"
+    " (SELECT count(*) FROM sqlite_master)"
+)
+
+
+def version_of(marks: Sequence[Any], path: str, newest: int) -> int:
+    """The schema version of a file, by what `READ_VERSION` gives; 0 for one that is empty."""
+    application, version, tables = marks
+    if application != APPLICATION_ID:
+        if version or tables:
+            raise StoreCorrupt(
+                f"{path} is the database of another program, not a clepsydra store; name a file of its own"
+            )
+        return 0
+    if version > newest:
+        raise StoreTooNew(version, newest, path)
+    return int(version)
 
 
 def statements(script: str) -> list[str]:

@@ -1,0 +1,87 @@
+"""Joining a caller's transaction: what a store can do on a connection that is not its own.
+
+An app that keeps its data in the store's own database can have work and data commit together. The store then works on
+the app's connection, in the app's transaction, with the same rules as everywhere else: `ledger.py` over the same
+tables. Not every store can: the one in memory has no transactions, and an adapter of a user's need not have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Protocol, runtime_checkable
+
+from ..model.errors import StoreError
+from ..model.execution import Outcome
+from ..model.instants import Instant
+from .protocol import AddResult, Finished, NewExecution
+
+
+class Connection(Protocol):
+    """A connection with blocking methods: that of `sqlite3`, or psycopg's `Connection`."""
+
+    def commit(self) -> None:
+        """Commit the transaction that it is in."""
+        ...
+
+
+class AsyncConnection(Protocol):
+    """A connection whose methods are awaited: psycopg's `AsyncConnection`."""
+
+    def commit(self) -> Awaitable[None]:
+        """Commit the transaction that it is in."""
+        ...
+
+
+class Joined(Protocol):
+    """A store on a caller's connection. For the thread that the connection is for.
+
+    What is added or finished here is the caller's to commit. A call that raises has changed nothing.
+    """
+
+    def add_executions(self, items: Sequence[NewExecution], now: Instant) -> Sequence[AddResult]:
+        """As `ExecutionStorage.add_executions`, in the transaction that the connection is in, or as its beginning."""
+        ...
+
+    def mark(self) -> str:
+        """What `JoinsTransactions.has_ended` knows the present transaction by."""
+        ...
+
+    def begin(self) -> None:
+        """Begin the block that `commit` or `roll_back` ends; what the transaction did before belongs to it."""
+        ...
+
+    def finish(self, outcomes: Sequence[Outcome], now: Instant) -> Finished:
+        """As `ExecutionStorage.finish`, inside the block."""
+        ...
+
+    def commit(self) -> None:
+        """Commit the whole transaction. Raises `StoreError` if somebody has ended it since `begin`."""
+        ...
+
+    def roll_back(self) -> None:
+        """Undo the whole transaction."""
+        ...
+
+
+@runtime_checkable
+class JoinsTransactions(Protocol):
+    """A store that can join a transaction of its caller's."""
+
+    def on_connection(self, connection: object) -> Joined:
+        """This store on a connection of the caller's. Raises `InvalidArgument` if that leads somewhere else."""
+        ...
+
+    def has_ended(self, mark: str) -> bool:
+        """Whether a transaction has been committed or rolled back; False when that cannot be told yet."""
+        ...
+
+
+def joining(storage: object) -> JoinsTransactions:
+    """The store, as one that can join transactions. Raises `StoreError` if it cannot."""
+    if not isinstance(storage, JoinsTransactions):
+        raise StoreError(
+            f"{type(storage).__name__} cannot take part in a transaction of yours; give the scheduler a store that "
+            "keeps its work in your database: SQLiteStorage(path), on the file that your connection is to, or "
+            "PostgresStorage(dsn)"
+        )
+    return storage
