@@ -111,7 +111,7 @@ class JobParked(JobEvent):
 class ExecutionsMissed(JobEvent):
     """Nominal times of a job were settled without firing: they lay in a downtime, a pause, an outage. Quantum: nothing.
 
-    `count` is None when counting them would have taken too long.
+    `count` is None where they are more than 64: counting takes a step for each.
     """
 
     kind: Kind

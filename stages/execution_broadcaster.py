@@ -11,17 +11,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import assert_never
 
 from ..model import events
+from ..model.bound import BoundSchedule
 from ..model.clock import Clock
-from ..model.execution import UNFINISHED, Execution, State
+from ..model.execution import UNFINISHED, Execution, Kind, State
 from ..model.filters import ExecutionFilter, JobFilter, Order
 from ..model.ids import IdMaker
 from ..model.instants import MILLISECOND, SECOND, Instant
 from ..model.job import JobRecord, JobState
 from ..storage.lane import StorageLane
-from ..storage.protocol import Fire, Fired, Refusal, Storage
+from ..storage.protocol import Fire, Fired, Refusal, Settle, Storage
 from .channel import Channel, Outbox
 from .demand import Demand
 from .messages import (
@@ -42,6 +44,8 @@ from .stored_work import StoredWork
 from .timeline import Timeline
 
 log = logging.getLogger("clepsydra.execution_broadcaster")
+
+_MOST_COUNTED = 64
 
 
 class ExecutionBroadcaster:
@@ -379,6 +383,9 @@ class ExecutionBroadcaster:
     def _tell_settled(self, entry: Entry, fire: Fire, now: Instant) -> None:
         record = entry.record
         for settle in fire.settled:
+            count = _count(entry.bound, settle)
+            if count == 0:
+                continue  # a span that may hold excluded times, and holds none
             self._emit.emit(
                 events.ExecutionsMissed(
                     at=now,
@@ -388,6 +395,7 @@ class ExecutionBroadcaster:
                     kind=settle.kind,
                     first=settle.start,
                     last=settle.end - 1,
+                    count=count,
                 )
             )
 
@@ -428,6 +436,14 @@ class ExecutionBroadcaster:
             self._unplaced.add(unplaced[-1].work.queue)  # there may be more
         for job_id in self._parked:
             self._demand.ended.setdefault(job_id, 0)
+
+
+def _count(bound: BoundSchedule, settle: Settle) -> int | None:
+    """How many times it settles, where they are few: counting takes a step for each."""
+    times = list(islice(bound.times(settle.start, settle.end), _MOST_COUNTED + 1))
+    if len(times) > _MOST_COUNTED:
+        return None
+    return sum(bound.is_excluded(at) == (settle.kind is Kind.EXCLUDED) for at in times)
 
 
 def _pause(store: Storage, job_id: str, reason: str, now: Instant) -> None:

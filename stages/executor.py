@@ -17,7 +17,7 @@ from ..model.errors import StoreError
 from ..model.execution import Ending, Execution, Outcome, State
 from ..model.instants import Instant
 from ..storage.lane import StorageLane
-from ..storage.protocol import Beat, BeatAnswer, Finished, Started, Storage
+from ..storage.protocol import Beat, BeatAnswer, Claim, Finished, Started, Storage
 from .channel import Channel
 from .demand import Demand
 from .lease import Lease
@@ -172,8 +172,11 @@ class Executor:
         self._waiters.notify(outcome.execution_id for outcome in outcomes)
 
     def _tell_stale(self, outcomes: Sequence[Outcome]) -> None:
+        now = self._clock.now()
         for outcome in outcomes:
             log.info("attempt %s was not this node's any more; its outcome is ignored", outcome.attempt_id)
+            if self._emit.listening:
+                self._emit.emit(_refused(self._pool.claim_of(outcome.attempt_id), now))
 
     def _launch(self, started: Started) -> None:
         self._pool.submit(started.claims)
@@ -260,6 +263,20 @@ class Executor:
             for attempt_id, answer in answers.items():
                 if answer != "kept":
                     self._pool.cancel(attempt_id, "cancelled on request" if answer == "cancel" else "its lease is lost")
+
+
+def _refused(claim: Claim, at: Instant) -> events.OutcomeRefused:
+    return events.OutcomeRefused(
+        at=at,
+        execution_id=claim.execution_id,
+        task=claim.work.task,
+        queue=claim.work.queue,
+        attempt=claim.attempt,
+        job=claim.job_name,
+        nominal=claim.nominal,
+        labels=claim.work.labels,
+        attempt_id=claim.attempt_id,
+    )
 
 
 def _slots_of(event: PlacedEvent) -> int:

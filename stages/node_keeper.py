@@ -9,18 +9,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 
+from anyio.lowlevel import checkpoint
+
 from ..model import events
 from ..model.clock import Clock
 from ..model.errors import StoreError
+from ..model.execution import Kind
+from ..model.instants import Instant
 from ..model.strategies import Node
 from ..storage.lane import StorageLane
-from ..storage.protocol import Rescued
+from ..storage.protocol import Rescued, Settlement
 from .channel import Channel
 from .demand import Demand
 from .lease import Lease, Lookout
 from .node_selector import LiveNodes
 
 log = logging.getLogger("clepsydra.node_keeper")
+
+_MOST_AT_ONCE = 64
 
 
 class NodeKeeper:
@@ -93,6 +99,7 @@ class NodeKeeper:
         self._demand.unknown_work = True  # what waited for a node that is gone is to be placed anew
         self._work_added()
         self._tell(dead, nodes, rescued)
+        await self._tell_of_the_lost(rescued.failed)
 
     def _tell(self, dead: Collection[str], nodes: Sequence[Node], rescued: Rescued) -> None:
         for node in nodes:
@@ -107,3 +114,39 @@ class NodeKeeper:
                 self._emit.emit(
                     events.NodeDied(at=self._clock.now(), node=node.id, recovered=rescued.retried + rescued.kept)
                 )
+
+    async def _tell_of_the_lost(self, lost: Sequence[Settlement]) -> None:
+        """What is not tried again: it failed with its node, or had not started and was meant for that node alone."""
+        for start in range(0, len(lost), _MOST_AT_ONCE):
+            now = self._clock.now()
+            for one in lost[start : start + _MOST_AT_ONCE] if self._emit.listening else ():
+                self._emit.emit(_lost(one, now))
+            await checkpoint()
+
+
+def _lost(one: Settlement, at: Instant) -> events.ExecutionEvent:
+    if one.kind is not Kind.FIRED:
+        return events.ExecutionSkipped(
+            at=at,
+            execution_id=one.execution_id,
+            task=one.task,
+            queue=one.queue,
+            attempt=one.attempt,
+            job=one.job_name,
+            nominal=one.nominal,
+            kind=one.kind,
+            reason=one.reason,
+        )
+    return events.ExecutionFailed(
+        at=at,
+        execution_id=one.execution_id,
+        task=one.task,
+        queue=one.queue,
+        attempt=one.attempt,
+        job=one.job_name,
+        nominal=one.nominal,
+        duration=0,  # when it stopped, nobody saw
+        kind=events.FailureKind.NODE_LOST,
+        error=one.reason or "",
+        will_retry=False,
+    )

@@ -135,7 +135,7 @@ class WorkerPool:
         self._runs: dict[str, Run] = {}
         self._waiting: deque[Run] = deque()
         self._busy: dict[str, int] = {}
-        self._outbox: dict[str, tuple[Outcome, str]] = {}
+        self._outbox: dict[str, tuple[Outcome, Claim]] = {}
         self._unrecorded: dict[str, int] = {}
         self._told = False
         self._all_ended: anyio.Event | None = None
@@ -198,8 +198,12 @@ class WorkerPool:
 
     def queue_of(self, attempt_id: str) -> str:
         """The queue of an attempt that runs here, or whose outcome is not acknowledged."""
+        return self.claim_of(attempt_id).work.queue
+
+    def claim_of(self, attempt_id: str) -> Claim:
+        """The claim of such an attempt."""
         run = self._runs.get(attempt_id)
-        return run.queue if run is not None else self._outbox[attempt_id][1]
+        return run.claim if run is not None else self._outbox[attempt_id][1]
 
     def known_attempts(self) -> set[str]:
         """All that was submitted and is not acknowledged."""
@@ -219,7 +223,7 @@ class WorkerPool:
         for attempt_id in attempt_ids:
             entry = self._outbox.pop(attempt_id, None)
             if entry is not None:
-                _take_one(self._unrecorded, entry[1])
+                _take_one(self._unrecorded, entry[1].work.queue)
         if not self._outbox and self._all_recorded is not None:
             self._all_recorded.set()
             self._all_recorded = None
@@ -582,7 +586,7 @@ class WorkerPool:
         self._ended += 1
         del self._runs[attempt_id]
         _take_one(self._busy, queue)
-        self._outbox[attempt_id] = (outcome, queue)
+        self._outbox[attempt_id] = (outcome, run.claim)
         self._unrecorded[queue] = self._unrecorded.get(queue, 0) + 1
         if run.claim.work.timeout is not None:
             self._deadlines.disarm(attempt_id)

@@ -76,5 +76,7 @@ class Ledger(JobLedger, ExecutionLedger):
 
     def take_quarantined(self) -> Sequence[Quarantined]:
         """Rows put aside since the last call."""
-        taken, self._quarantined = self._quarantined, []
+        taken: list[Quarantined] = []
+        while self._quarantined:
+            taken.append(self._quarantined.popleft())  # a reader beside us may add one meanwhile
         return taken

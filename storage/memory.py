@@ -166,6 +166,9 @@ class MemoryStorage(Ledger):
         self._transaction = _Transaction(self._keep_bounds)
         self._reading = nullcontext()
 
+    def __repr__(self) -> str:
+        return f"MemoryStorage(keep={self._keep})"
+
     # ---- lifecycle
 
     def open(self, node: Node, now: Instant) -> None:

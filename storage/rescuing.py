@@ -101,7 +101,10 @@ class _Rescuer:
         times = f", after {row.recoveries} recoveries" if row.recoveries else ""
         row.state, row.finished_at, row.occupies = State.FAILED, self.now, False
         row.error = f"NodeLost: node {row.node} died while it ran{times}"
-        self.answer.failed.append(Settlement(row.id, row.job_name, row.nominal, Kind.FIRED, row.error, row.work.queue))
+        queue, task = row.work.queue, row.work.task
+        self.answer.failed.append(
+            Settlement(row.id, row.job_name, row.nominal, Kind.FIRED, row.error, queue, task, row.attempt, row.job_id)
+        )
 
     def _retry(self, row: Execution) -> None:
         self.past.append(past_attempt(row, "lost", self.now, f"NodeLost: node {row.node} died while it ran"))

@@ -10,6 +10,7 @@ back. Iterables of ids may be long; an adapter splits them as it must. A row tha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 
@@ -28,7 +29,7 @@ class Tables(ABC):
     shared = True
 
     def __init__(self) -> None:
-        self._quarantined: list[Quarantined] = []
+        self._quarantined: deque[Quarantined] = deque()
 
     def quarantine(self, table: str, row_id: str, reason: str) -> None:
         """Remember a row that could not be understood, for `take_quarantined`."""
@@ -251,7 +252,7 @@ class Tables(ABC):
     def expired_executions(self, before: Instant, limit: int) -> list[tuple[str, str | None, Instant | None]]:
         """Finished before and not occupying, oldest first: id, job id, nominal time.
 
-        Those of a job that has an unfinished execution with an earlier nominal time are kept back.
+        Those of a job that has an unfinished execution with an earlier or equal nominal time are kept back.
         """
 
     @abstractmethod

@@ -25,9 +25,10 @@ from clepsydra import (
     State,
     Verdict,
 )
+from clepsydra.model.events import OutcomeRefused
 from clepsydra.model.execution import Ending, Outcome
 
-from .support import World, executions_of, kinds, slots, verdicts, violations
+from .support import Heard, World, executions_of, kinds, slots, verdicts, violations
 
 pytestmark = pytest.mark.anyio
 
@@ -131,6 +132,7 @@ async def test_law01_every_past_time_has_one_verdict_through_all_that_befalls_a_
 async def test_law03_the_outcome_of_an_attempt_that_is_no_longer_ours_is_ignored() -> None:
     world = World()
     async with world.running_with() as scheduler:
+        heard = Heard(scheduler)
         handle = await scheduler.enqueue(world.tasks["work"].call(seconds=10))
         await world.pass_time(1)
         row = await handle.fetch()
@@ -141,6 +143,8 @@ async def test_law03_the_outcome_of_an_attempt_that_is_no_longer_ours_is_ignored
         assert world.storage.finish([stale], world.clock.now()).stale == {row.attempt_id}
         await world.pass_time(15)
         assert (await handle.fetch()).state in (State.PENDING, State.RUNNING)
+        (refused,) = heard.of(OutcomeRefused)
+        assert (refused.execution_id, refused.attempt_id, refused.task) == (row.id, row.attempt_id, "work")
         scheduler.stop(hard=True)
 
 

@@ -13,6 +13,7 @@ from clepsydra import (
     Every,
     Kind,
     MemoryStorage,
+    Node,
     Once,
     Reboot,
     SchedulerFailed,
@@ -23,11 +24,14 @@ from clepsydra import (
     StoreError,
     Task,
     current_execution,
+    to_instant,
 )
 from clepsydra.model.events import (
+    ExecutionFailed,
     ExecutionsMissed,
     ExecutionStarted,
     ExecutionStopped,
+    FailureKind,
     JobAdded,
     JobRemoved,
     JobUpdated,
@@ -451,11 +455,56 @@ async def test_what_was_missed_is_told() -> None:
         await world.pass_time(60)
 
     (event,) = heard.of(ExecutionsMissed)
-    assert (event.kind, event.first_time, event.last_time) == (
+    assert (event.kind, event.first_time, event.last_time, event.count) == (
         Kind.COALESCED,
         world.at(3600),
         world.at(5 * 3600 - 0.000001),
+        4,
     )
+
+
+async def test_what_was_missed_is_counted_where_that_is_quick_and_told_only_where_there_is_some() -> None:
+    world = World()
+    jobs = [
+        world.job("often", Every(1)),
+        world.job("seldom", Every(60) - Every(120)),
+        world.job("never", Every(60) - Once(world.at(10**8))),
+    ]
+    async with world.running_with(*jobs) as scheduler:
+        heard = Heard(scheduler)
+        world.clock.suspend(180.5)
+        await world.pass_time(0)
+
+    told = {(event.job, event.kind.value, event.count) for event in heard.of(ExecutionsMissed)}
+    assert told == {
+        ("often", "coalesced", None),
+        ("seldom", "excluded", 1),
+        ("seldom", "coalesced", 1),
+        ("never", "coalesced", 2),
+    }
+
+
+async def test_an_execution_that_died_with_its_node_and_is_not_tried_again_is_told() -> None:
+    world = World()
+    dead = Node("dead", "there", to_instant(world.start), 0)
+    call = world.tasks["note"].call()
+    async with world.scheduler() as scheduler:
+        lost, kept = [(await scheduler.enqueue(call, after=60, recovery=recovery)).id for recovery in ("fail", "retry")]
+    world.storage.open(dead, to_instant(world.start))
+    assert len(world.storage.start(dead.id, to_instant(world.at(60)), items=[lost, kept]).claims) == 2
+    world.storage.close()
+
+    scheduler = world.scheduler()
+    heard = Heard(scheduler)
+    async with scheduler:
+        await world.pass_time(61)
+        assert (await scheduler.get_execution(kept)).state is State.SUCCEEDED
+
+    (failed,) = heard.of(ExecutionFailed)
+    assert (failed.execution_id, failed.kind, failed.task, failed.will_retry) == (
+        *(lost, FailureKind.NODE_LOST, "note", False),
+    )
+    assert failed.error == "NodeLost: node dead died while it ran"
 
 
 async def test_a_subscriber_hears_the_events_in_order_and_a_slow_one_loses_the_oldest() -> None:

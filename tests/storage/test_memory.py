@@ -6,6 +6,7 @@ What every store promises is checked by the conformance suite.
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -629,3 +630,23 @@ def agrees(storage: MemoryStorage, draw: random.Random, moment: Instant) -> None
 def holds_back(other: Execution, row: Execution) -> bool:
     of_one_job = row.job_id is not None and other.job_id == row.job_id and other.state in UNFINISHED
     return of_one_job and other.nominal is not None and row.nominal is not None and other.nominal <= row.nominal
+
+
+def test_it_says_what_it_is() -> None:
+    assert repr(MemoryStorage(keep=5)) == "MemoryStorage(keep=5)"
+
+
+def test_a_row_that_is_put_aside_while_others_are_taken_is_not_lost() -> None:
+    store = MemoryStorage()
+    threads = [
+        threading.Thread(target=lambda: [store.quarantine("jobs", str(index), "damaged") for index in range(20_000)])
+        for _ in range(2)
+    ]
+    taken = 0
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        taken += len(store.take_quarantined())
+    taken += len(store.take_quarantined())
+
+    assert taken == 40_000
