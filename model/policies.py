@@ -21,6 +21,8 @@ from .instants import SECOND, Instant, Micros, to_micros
 class Overlap(StrEnum):
     """What becomes of an execution whose job is still busy with `max_running` others (Temporal's words)."""
 
+    __hash__ = str.__hash__  # looked up for every execution that ends; an enum computes its own hash in Python
+
     SKIP = "skip"
     """It is not run: verdict `overlap_skipped`."""
     ALLOW = "allow"

@@ -394,7 +394,7 @@ class WorkerPool:
     async def _take_turns(self, worker: _Worker) -> bool:
         """Run what waits until nothing does. False: the worker's cancellation state is in disorder."""
         while self._group is not None:
-            # Also before it rests: while the loop turns, the store takes the outcomes, and who comes next need not wait.
+            # Also before it rests: while the loop turns the store takes the outcomes, and who comes next need not wait.
             if self._left_in_turn <= 0:
                 await self._end_turn()
             elif not self._something_waits():

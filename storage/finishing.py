@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 
 from attrs import Factory, define
 
-from ..model.execution import Attempt, Ending, Execution, Kind, Outcome, State
+from ..model.execution import FINISHED, Attempt, Ending, Execution, Kind, Outcome, State
 from ..model.instants import Instant
 from ..model.job import JobRecord
 from .holding import Holding
 from .protocol import Beat, BeatAnswer, Finished
 from .settling import is_ready, note_ready, past_attempt, try_again
 
+# Looked up once: this stands in the hot path, and a member of an enum costs as much as a call.
+_RUNNING = State.RUNNING
 _FINAL = {Ending.SUCCEEDED: State.SUCCEEDED, Ending.FAILED: State.FAILED, Ending.CANCELLED: State.CANCELLED}
 
 
@@ -46,23 +48,31 @@ class Finishing(Holding):
             return Finished()
         with self.transaction():
             rows = self.executions_by_id([outcome.execution_id for outcome in outcomes], lock=True)
-            again = {row.job_id for row in rows.values() if row.job_id and row.state is State.RUNNING}
-            desk = _Desk(rows, self.jobs_by_id(again, lock=True) if again and _follows(outcomes) else {})
+            desk = _Desk(rows, self._jobs_that_go_on(rows, outcomes))
             for outcome in outcomes:
                 desk.report(outcome)
             self._write_outcomes(desk, now)
-            self._recognise_old_repeats(desk, outcomes)
+            if desk.answer.stale:
+                self._recognise_old_repeats(desk, outcomes)
         return desk.answer
+
+    def _jobs_that_go_on(self, rows: Mapping[str, Execution], outcomes: Sequence[Outcome]) -> Mapping[str, JobRecord]:
+        """The jobs whose definition a further attempt will take; mostly none."""
+        if all(outcome.ending in _FINAL for outcome in outcomes):
+            return {}
+        ids = {row.job_id for row in rows.values() if row.job_id and row.state is _RUNNING}
+        return self.jobs_by_id(ids, lock=True) if ids else {}
 
     def _write_outcomes(self, desk: _Desk, now: Instant) -> None:
         changed, answer = list(desk.changed.values()), desk.answer
-        self.insert_attempts(desk.past)
         self.update_executions(changed)
-        note_ready(answer.ready, (row for row in changed if is_ready(row, now)))
+        if desk.past:
+            self.insert_attempts(desk.past)
+            note_ready(answer.ready, (row for row in changed if is_ready(row, now)))
         answer.ended = [
             (row.job_id, row.finished_at or now)
             for row in changed
-            if row.job_id is not None and row.finished and not row.occupies
+            if row.job_id is not None and row.state in FINISHED and not row.occupies
         ]
         note_ready(answer.ready, self.release_held({job_id for job_id, _ in answer.ended}, now))
 
@@ -76,10 +86,6 @@ class Finishing(Holding):
             if any((attempt.id, attempt.node, attempt.ending) == recorded for attempt in past):
                 desk.answer.stale.discard(outcome.attempt_id)
                 desk.answer.applied.add(outcome.attempt_id)
-
-
-def _follows(outcomes: Sequence[Outcome]) -> bool:
-    return any(outcome.ending not in _FINAL for outcome in outcomes)
 
 
 def _beat(row: Execution | None, beat: Beat, node_id: str) -> BeatAnswer:
@@ -109,11 +115,11 @@ class _Desk:
             self.answer.applied.add(outcome.attempt_id)  # its own repeat: that attempt follows already
         elif row.attempt_id != outcome.attempt_id or (row.node is not None and row.node != outcome.node):
             self.answer.stale.add(outcome.attempt_id)
-        elif row.finished:
+        elif row.state in FINISHED:
             self._report_again(outcome, row)
         elif outcome.ending in _FINAL:
             self._end(outcome, row)
-        elif row.state is State.RUNNING:
+        elif row.state is _RUNNING:
             self._go_on(outcome, row)
         else:
             self.answer.stale.add(outcome.attempt_id)  # what has not started cannot be interrupted

@@ -7,14 +7,14 @@ stands, unless its own execution is in the store already: then it is the repeat 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from attrs import Factory, define
 
 from ..model.execution import Cause, Execution, Kind, Range, State
 from ..model.instants import Instant
 from ..model.job import JobRecord, JobState
-from ..model.strategies import LOCAL
+from ..model.strategies import Local
 from .holding import Holding
 from .protocol import Fire, Fired, Refusal, Why
 from .settling import settle, unfinished
@@ -38,16 +38,18 @@ class Firing(Holding):
             records = self.jobs_by_id([fire.job_id for fire in fires], lock=True)
             looked_at = [fire.job_id for fire in fires if fire.alone or fire.coalesce_before is not None]
             waiting = self.unfinished_of_jobs(looked_at, lock=True) if looked_at else {}
-            books = _Books(now, answer)
+            books = _Books(now, answer, waiting, several_of_a_job=len(records) < len(fires))
             for fire in fires:
-                books.enter(fire, records.get(fire.job_id), waiting.setdefault(fire.job_id, []))
+                books.enter(fire, records.get(fire.job_id))
             self.insert_executions(books.inserted)  # first: what it refuses must leave everything as it was
-            books.apply(waiting)
+            books.apply()
             self._write(books)
             self._refuse(books, answer)
         return answer
 
     def _write(self, books: _Books) -> None:
+        if not books.accepted:
+            return
         if books.coalesced:
             self.update_executions(books.coalesced)
             self.release_held({row.job_id for row in books.coalesced if row.job_id}, books.now)
@@ -86,6 +88,10 @@ class _Books:
 
     now: Instant
     answer: Fired
+    waiting: dict[str, list[Execution]]
+    """By job, its unfinished executions, where a fire has to know them."""
+    several_of_a_job: bool
+    """Whether a job may have more than one fire in the batch: only then what one of them does is noted for the next."""
     accepted: list[tuple[Fire, JobRecord]] = Factory(list[tuple[Fire, JobRecord]])
     refused: list[tuple[Fire, Refusal]] = Factory(list[tuple[Fire, Refusal]])
     inserted: list[Execution] = Factory(list[Execution])
@@ -96,41 +102,66 @@ class _Books:
     """By job, what it will be after the fires accepted so far: its cursor, and how many more times it has fired."""
     ending: set[str] = Factory(set[str])
 
-    def enter(self, fire: Fire, record: JobRecord | None, waiting: list[Execution]) -> None:
+    def enter(self, fire: Fire, record: JobRecord | None) -> None:
         """Accept one fire, or note why not."""
         if record is None:
             self.refused.append((fire, Refusal("gone", None)))
             return
-        cursor, more = self.ahead.get(record.id, (record.cursor, 0))
-        why: Why | None = "inactive" if record.id in self.ending else _refusal(fire, record, cursor, waiting)
+        why = self._refusal(fire, record)
         if why is not None:
             self.refused.append((fire, Refusal(why, record)))
             return
         self.accepted.append((fire, record))
+        row = None
         if fire.execution_id:
-            more += 1
             row = _fired_row(fire, record, self.now)
             self.inserted.append(row)
-            waiting.append(row)
-        self.ahead[record.id] = fire.to, more
-        if fire.finishes or _at_limit(record, more):
+        if self.several_of_a_job:
+            self._note(fire, record, row)
+
+    def _refusal(self, fire: Fire, record: JobRecord) -> Why | None:
+        cursor = record.cursor
+        if record.id in self.ahead:
+            cursor, _ = self.ahead[record.id]
+        if record.state is not _ACTIVE or record.id in self.ending:
+            return "inactive"
+        if record.generation != fire.generation or cursor != fire.cursor:
+            return "moved"
+        if fire.alone and any(unfinished(row) for row in self.waiting.get(record.id, ())):
+            return "busy"
+        return None
+
+    def _note(self, fire: Fire, record: JobRecord, row: Execution | None) -> None:
+        """What the job's next fire in the batch will find."""
+        _, fired = self.ahead.get(record.id, (0, 0))
+        if row is not None:
+            fired += 1
+            self.waiting.setdefault(record.id, []).append(row)
+        self.ahead[record.id] = fire.to, fired
+        if fire.finishes or _at_limit(record, fired):
             self.ending.add(record.id)
 
-    def apply(self, waiting: Mapping[str, Iterable[Execution]]) -> None:
+    def apply(self) -> None:
         """Change the records and the executions that the accepted fires change."""
+        applied = self.answer.applied
         for fire, record in self.accepted:
-            generation = record.schedule_generation
-            self.ranges += [
-                Range(record.id, span.kind, span.start, span.end, generation, span.reason) for span in fire.settled
-            ]
-            if fire.coalesce_before is not None:
-                self._coalesce(fire.coalesce_before, waiting[record.id])
-            self.answer.applied.append(record.id)
+            if fire.settled:
+                self._settle(fire, record)
+            if fire.coalesce_before is not None and record.id in self.waiting:
+                self._coalesce(fire.coalesce_before, self.waiting[record.id])
+            applied.append(record.id)
             record.cursor = fire.to
             if fire.execution_id:
                 record.fired += 1
-            if fire.finishes or _at_limit(record, 0):
+            if fire.finishes or _at_limit(record):
                 self._stop(record)
+
+    def _settle(self, fire: Fire, record: JobRecord) -> None:
+        """What is passed over."""
+        job_id, generation = record.id, record.schedule_generation
+        self.ranges += [
+            Range(job_id, span.kind, span.start, span.end, generation, span.reason) for span in fire.settled
+        ]
 
     def _coalesce(self, before: Instant, waiting: Iterable[Execution]) -> None:
         """The fire stands for the earlier scheduled executions of its job that are still waiting for a slot."""
@@ -142,23 +173,14 @@ class _Books:
 
     def _stop(self, record: JobRecord) -> None:
         record.state, record.updated_at = JobState.STOPPED, self.now
-        record.reason = "limit" if _at_limit(record, 0) else "exhausted"
+        record.reason = "limit" if _at_limit(record) else "exhausted"
         self.stopped.append(record)
         self.answer.stopped.append(record.id)
 
 
-def _at_limit(record: JobRecord, more: int) -> bool:
-    return record.job.limit is not None and record.fired + more >= record.job.limit
-
-
-def _refusal(fire: Fire, record: JobRecord, cursor: Instant, waiting: Iterable[Execution]) -> Why | None:
-    if record.state is not _ACTIVE:
-        return "inactive"
-    if record.generation != fire.generation or cursor != fire.cursor:
-        return "moved"
-    if fire.alone and any(unfinished(row) for row in waiting):
-        return "busy"
-    return None
+def _at_limit(record: JobRecord, more: int = 0) -> bool:
+    limit = record.job.limit
+    return limit is not None and record.fired + more >= limit
 
 
 def _fired_row(fire: Fire, record: JobRecord, now: Instant) -> Execution:
@@ -171,7 +193,7 @@ def _fired_row(fire: Fire, record: JobRecord, now: Instant) -> Execution:
         fire.due_at,
         fire.due_at,
         fire.execution_id,
-        _PENDING if record.job.run_on == LOCAL else _PLACING,
+        _PENDING if isinstance(record.job.run_on, Local) else _PLACING,
         record.id,
         record.job.name,
         record.generation,

@@ -74,14 +74,17 @@ class _Transaction:
 
 
 class _OfJob:
-    """The executions of one job: those that are unfinished or occupy it, and the ids of those with a nominal time."""
+    """The executions of one job: those that are unfinished or occupy it, and the ids of those with a nominal time.
+
+    Most jobs have one execution at most that is open, and for a moment only: what is empty is not kept.
+    """
 
     __slots__ = ("count", "marks", "nominals", "open")
 
     def __init__(self) -> None:
         self.count = 0
         """Of all executions of the job, finished manual ones too."""
-        self.open: dict[str, Execution] = {}
+        self.open: dict[str, Execution] | None = None
         self.marks: dict[Instant, str | tuple[str, ...]] = {}
         """By nominal time an id, or several where it has several targets. (Plain strings keep the dict out of the
         garbage collector's rounds.)"""
@@ -91,7 +94,7 @@ class _OfJob:
     def add(self, row: Execution) -> None:
         """A new execution of the job; `open` until it is filed as ended."""
         self.count += 1
-        self.open[row.id] = row
+        self.keep_open(row)
         nominal = row.nominal
         if nominal is not None:
             others = self.marks.get(nominal)
@@ -101,13 +104,25 @@ class _OfJob:
     def remove(self, row: Execution) -> None:
         """The inverse."""
         self.count -= 1
-        self.open.pop(row.id, None)
+        self.close(row.id)
         if row.nominal is not None:
             others = self.marks.pop(row.nominal)
             if isinstance(others, tuple):
                 left = tuple(other for other in others if other != row.id)
                 self.marks[row.nominal] = left[0] if len(left) == 1 else left
             self.nominals = None
+
+    def keep_open(self, row: Execution) -> None:
+        """It is unfinished, or still occupies the job."""
+        if self.open is None:
+            self.open = {row.id: row}
+        else:
+            self.open[row.id] = row
+
+    def close(self, row_id: str) -> None:
+        """It has ended."""
+        if self.open is not None and self.open.pop(row_id, None) is not None and not self.open:
+            self.open = None
 
     def between(self, start: Instant, end: Instant) -> list[Instant]:
         """The nominal times in `[start, end)`, in order."""
@@ -382,14 +397,14 @@ class MemoryStorage(Ledger):
     def insert_executions(self, rows: Sequence[Execution]) -> None:
         """All or none."""
         for index, row in enumerate(rows):
-            if row.id in self._executions or (row.nominal is not None and self._is_taken(row)):
+            of_job = None if row.job_id is None else self._of_jobs.get(row.job_id)
+            if row.id in self._executions or (of_job is not None and self._is_taken(row, of_job)):
                 self.delete_execution_rows([inserted.id for inserted in rows[:index]])
                 raise StoreError(
                     f"execution {row.id}, or one of the same job, nominal time and target, is stored already"
                 )
             self._executions[row.id] = row
             if row.job_id is not None:
-                of_job = self._of_jobs.get(row.job_id)
                 if of_job is None:
                     of_job = self._of_jobs[row.job_id] = _OfJob()
                 of_job.add(row)
@@ -398,10 +413,9 @@ class MemoryStorage(Ledger):
             else:
                 self._file(row)
 
-    def _is_taken(self, row: Execution) -> bool:
+    def _is_taken(self, row: Execution, of_job: _OfJob) -> bool:
         """Whether the job has an execution of the same nominal time and target."""
-        of_job = self._of_jobs.get(row.job_id or "")
-        others = None if of_job is None or row.nominal is None else of_job.marks.get(row.nominal)
+        others = None if row.nominal is None else of_job.marks.get(row.nominal)
         return others is not None and any(self._executions[other].target == row.target for other in _ids(others))
 
     def update_executions(self, rows: Sequence[Execution]) -> None:
@@ -431,11 +445,10 @@ class MemoryStorage(Ledger):
         else:
             self._finished.pop(row_id, None)
         if row.job_id is not None:
-            still_open = self._of_jobs[row.job_id].open
             if ended:
-                still_open.pop(row_id, None)
+                self._of_jobs[row.job_id].close(row_id)
             else:
-                still_open[row_id] = row
+                self._of_jobs[row.job_id].keep_open(row)
         if state is _PLACING or row_id in self._placing:
             self._mark_member(self._placing, row_id, state is _PLACING)
         if row.target or row_id in self._targeted:
@@ -503,13 +516,19 @@ class MemoryStorage(Ledger):
         found: dict[str, list[Execution]] = {}
         for job_id in job_ids:
             of_job = self._of_jobs.get(job_id)
-            if of_job is None or not of_job.open:
+            if of_job is None or of_job.open is None:
                 continue
             rows = list(of_job.open.values())
             if len(rows) > 1:
                 rows.sort(key=attrgetter("id"))
             found[job_id] = rows if lock else [_copy(row) for row in rows]
         return found
+
+    def crowded_jobs(self, job_ids: Collection[str]) -> dict[str, list[Execution]]:
+        """Without a list for each job that has but one."""
+        of_jobs = self._of_jobs
+        crowded = [job_id for job_id in job_ids if (own := of_jobs.get(job_id)) and own.open and len(own.open) > 1]
+        return self.unfinished_of_jobs(crowded, lock=True) if crowded else {}
 
     def unfinished_with_keys(self, tasks_and_keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Execution]:
         """By task and key."""

@@ -23,6 +23,8 @@ from .settling import cancel, renew, settle
 _RUNNING = State.RUNNING
 _PENDING = State.PENDING
 _HELD = State.HELD
+_PAUSED = JobState.PAUSED
+_STOPPED = JobState.STOPPED
 _ALLOW = Overlap.ALLOW
 _FIRED = Kind.FIRED
 
@@ -63,15 +65,13 @@ class Starting(Holding):
 
     def _rooms(self, jobs: Mapping[str, JobRecord], rows: Iterable[Execution]) -> dict[str, _Room]:
         exclusive = [job_id for job_id, record in jobs.items() if record.job.overlap is not _ALLOW]
-        there = self.unfinished_of_jobs(exclusive, lock=True) if exclusive else {}
+        # Whoever is alone with its job has room: mostly there is nothing to judge.
+        there = self.crowded_jobs(exclusive)
+        if not there:
+            return {}
         # One object per row: what this batch decides about a row must be seen by whoever meets it again.
         batch = {row.id: row for row in rows}
-        # Whoever is alone with its job has room: mostly there is nothing to judge.
-        return {
-            job_id: _room(batch.get(row.id, row) for row in waiting)
-            for job_id, waiting in there.items()
-            if len(waiting) > 1
-        }
+        return {job_id: _room(batch.get(row.id, row) for row in waiting) for job_id, waiting in there.items()}
 
 
 @define
@@ -225,9 +225,9 @@ def _verdict_instead(row: Execution, record: JobRecord | None, now: Instant) -> 
         return Kind.EXPIRED, "its start_by had passed"
     if row.nominal is None or record is None:
         return None
-    if record.state is JobState.PAUSED:
+    if record.state is _PAUSED:
         return Kind.PAUSED, "the job is paused"
-    if record.state is JobState.STOPPED and record.reason not in RUN_OUT:
+    if record.state is _STOPPED and record.reason not in RUN_OUT:
         return Kind.CANCELLED, "the job is stopped"
     window = record.job.misfire.window
     if window is not None and now > row.nominal + window:

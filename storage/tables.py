@@ -179,6 +179,11 @@ class Tables(ABC):
     def unfinished_of_jobs(self, job_ids: Collection[str], *, lock: bool = False) -> dict[str, list[Execution]]:
         """Per job its executions that are unfinished or still occupy it, by id. A job without any may be absent."""
 
+    def crowded_jobs(self, job_ids: Collection[str]) -> dict[str, list[Execution]]:
+        """`unfinished_of_jobs`, locked, of those jobs alone that have several."""
+        found = self.unfinished_of_jobs(job_ids, lock=True) if job_ids else {}
+        return {job_id: rows for job_id, rows in found.items() if len(rows) > 1}
+
     @abstractmethod
     def unfinished_with_keys(self, tasks_and_keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Execution]:
         """Unfinished executions by task and key."""
