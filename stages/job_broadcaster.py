@@ -244,9 +244,10 @@ class JobBroadcaster:
             job_name=record.name,
             generation=record.generation,
         )
-        await self._write([command], lambda store: store.add_executions([item], self._clock.now()))
         queue, placed = record.job.work.queue, record.job.run_on == LOCAL
+        # Noted first: when the answer to the write is lost, it may be in the store nevertheless.
         self._note(f"queue {queue} {placed}", RunRequested(queue, item.due_at, placed))
+        await self._write([command], lambda store: store.add_executions([item], self._clock.now()))
 
     async def _write(self, commands: Sequence[AnyCommand], call: Callable[[Storage], T]) -> T:
         left = max(command.deadline for command in commands) - self._clock.monotonic()

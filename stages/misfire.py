@@ -113,14 +113,15 @@ def _next_of_all(entry: Entry, now: Instant, last: Instant, execution_id: str) -
     misfire = entry.record.job.misfire
     first, why = entry.nominal, "it was later than the misfire window"
     if misfire.window is not None and first < now - misfire.window:
-        first = entry.bound.next_after(now - misfire.window - 1) or last
+        in_window = entry.bound.next_after(now - misfire.window - 1)
+        if in_window is None or in_window > last:
+            return _settle_only(entry, last, why)
+        first = in_window
     if misfire.limit is not None and first > entry.judged:
         limited = _nth_from_last(entry.bound, last, misfire.limit)
         entry.judged = last
         if limited > first:
             first, why = limited, "more were overdue than the misfire limit"
-    if first > last:
-        return _settle_only(entry, last, why)
     fire = _fire(entry, execution_id, first, due_of(entry.record.job, entry.bound, first))
     fire.settled = _spans(entry, (Kind.MISSED, first, why))
     fire.alone = entry.record.job.overlap is not Overlap.ALLOW

@@ -61,6 +61,7 @@ class Timeline:
         self._instants: list[Instant] = []
         self._buckets: dict[Instant, dict[tuple[str, int], _Group]] = {}
         self._overdue: dict[str, list[tuple[int, Instant, int, _Group]]] = {}
+        self._now: Instant = 0
         self._pushed = 0
         self._left_behind = 0
         self._shared: dict[tuple[Hashable, Instant], Instant | None] = {}
@@ -128,7 +129,10 @@ class Timeline:
         self._group_at(entry).add(entry)
 
     def advance(self, now: Instant) -> None:
-        """Let what is due by now become overdue."""
+        """Let what is due by now become overdue; after the clock was set back, what is not due any more waits again."""
+        if now < self._now:
+            self._take_back(now)
+        self._now = now
         while self._instants and self._instants[0] <= now:
             due = heapq.heappop(self._instants)
             for group in self._buckets.pop(due, {}).values():
@@ -213,6 +217,12 @@ class Timeline:
     def _push_overdue(self, group: _Group) -> None:
         self._pushed += 1
         heapq.heappush(self._overdue.setdefault(group.queue, []), (-group.priority, group.due, self._pushed, group))
+
+    def _take_back(self, now: Instant) -> None:
+        early = [entry for entry in self.overdue() if entry.due > now]
+        for entry in early:
+            self._take_out(entry)
+            self.put_back(entry)
 
     def _take_out(self, entry: Entry) -> None:
         if entry.group is not None:

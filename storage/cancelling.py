@@ -10,14 +10,14 @@ from ..model.execution import FINISHED, UNFINISHED, Execution, Kind, Range, Stat
 from ..model.filters import ExecutionFilter, Order
 from ..model.instants import Instant
 from ..model.job import ScheduleEpoch
-from .holding import Holding
+from .places import Places, place_anew
 from .protocol import Cancelled
 from .settling import cancel, past_attempt, try_again, unfinished
 
 _RETRYABLE = frozenset((State.FAILED, State.CANCELLED, State.EXPIRED))
 
 
-class Cancelling(Holding):
+class Cancelling(Places):
     """`cancel_executions`, `retry_executions` and `delete_executions`, over the primitives."""
 
     def cancel_executions(self, where: ExecutionFilter, now: Instant) -> Sequence[Cancelled]:
@@ -36,18 +36,24 @@ class Cancelling(Holding):
         return cancelled
 
     def retry_executions(self, where: ExecutionFilter, now: Instant, make_id: Callable[[], str]) -> Sequence[str]:
-        """Another try for what ended without success, unless its key or its place is taken."""
+        """Another try for what ended without success, unless its key is taken, or its place is gone with its node."""
         with self.transaction():
             chosen = self._chosen(where, _RETRYABLE)
             if not chosen:
                 return []
             jobs = self.jobs_by_id({row.job_id for row in chosen if row.job_id}, lock=True)
             rows = self.executions_by_id([row.id for row in chosen], lock=True).values()
-            again = self._with_free_keys([row for row in rows if row.state in _RETRYABLE and not row.occupies])
+            rows = [row for row in rows if row.state in _RETRYABLE and not row.occupies]
+            alive = self.alive_nodes()
+            adrift = [row for row in rows if row.target and row.target not in alive]
+            gone = self._own_places(adrift, jobs)
+            again = self._with_free_keys([row for row in rows if row.id not in gone])
             self.insert_attempts([past_attempt(row, row.state.value, row.finished_at or now) for row in again])
             for row in again:
                 try_again(row, make_id(), now, row.attempt + 1, jobs.get(row.job_id or ""))
                 _revive(row)
+                if row.target and row.target not in alive:
+                    place_anew(row)
             self.update_executions(again)
         return [row.id for row in again]
 

@@ -1,12 +1,11 @@
 """Rescuing: what becomes of the work of nodes that are dead, by the `recovery` of each execution.
 
-A crash uses no attempt of `Retry`. What was bound to a node by a run strategy is placed anew, except where the strategy
-gave each node its own: such a place is gone with its node.
+A crash uses no attempt of `Retry`. What was bound to a node is placed anew where it may move (`places.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from attrs import Factory, define
 
@@ -14,25 +13,24 @@ from ..model.execution import Attempt, Execution, Kind, State
 from ..model.instants import Instant
 from ..model.job import JobRecord
 from ..model.policies import Recovery
-from ..model.strategies import All
-from .holding import Holding
+from .places import Places, place_anew
 from .protocol import Rescued, Settlement
 from .settling import is_ready, note_ready, past_attempt, settle, try_again
 
 
-class Rescuing(Holding):
+class Rescuing(Places):
     """`rescue`, over the primitives."""
 
     def rescue(self, node_ids: Collection[str], now: Instant, make_id: Callable[[], str]) -> Rescued:
         """Treat what dead nodes left behind; nodes that nobody knows are dead as well."""
         with self.transaction():
-            alive = {node.id for node in self.list_nodes()} - set(node_ids)
+            alive = self.alive_nodes(but=node_ids)
             running = [row for row in self.running_rows(None, None, None) if row.occupies and row.node not in alive]
             # Read before anything is written: what runs has a target too, and is treated as what runs.
             seen = {row.id for row in running}
             waiting = [row for row in self.targeted_rows(alive) if row.id not in seen]
             jobs = self.jobs_by_id({row.job_id for row in (*running, *waiting) if row.job_id}, lock=True)
-            rescuer = _Rescuer(now, make_id, jobs, self._shared_places([*running, *waiting]))
+            rescuer = _Rescuer(now, make_id, jobs, self._own_places([*running, *waiting], jobs))
             for row in running:
                 rescuer.recover(row)
             for row in waiting:
@@ -40,16 +38,6 @@ class Rescuing(Holding):
             self._write_rescue(rescuer, [*running, *waiting])
             self.forget_nodes(node_ids)
         return rescuer.answer
-
-    def _shared_places(self, rows: Iterable[Execution]) -> set[str]:
-        """Ids of executions whose nominal time has executions for other targets as well."""
-        shared: set[str] = set()
-        for row in rows:
-            if row.target and row.job_id is not None and row.nominal is not None:
-                marks = self.list_marks([row.job_id], row.nominal, row.nominal + 1)
-                if len(marks) > 1:
-                    shared.add(row.id)
-        return shared
 
     def _write_rescue(self, rescuer: _Rescuer, rows: list[Execution]) -> None:
         now, answer = rescuer.now, rescuer.answer
@@ -68,7 +56,7 @@ class _Rescuer:
     now: Instant
     make_id: Callable[[], str]
     jobs: Mapping[str, JobRecord]
-    shared: Collection[str]
+    own_places: Collection[str]
     past: list[Attempt] = Factory(list[Attempt])
     answer: Rescued = Factory(Rescued)
 
@@ -79,23 +67,17 @@ class _Rescuer:
         elif row.work.recovery is Recovery.KEEP:
             row.occupies = False
             self.answer.kept += 1
-        elif row.work.recovery is Recovery.FAIL or _is_spent(row) or self._had_its_own_place(row):
+        elif row.work.recovery is Recovery.FAIL or _is_spent(row) or row.id in self.own_places:
             self._fail(row)
         else:
             self._retry(row)
 
     def place_anew(self, row: Execution) -> None:
         """What waited for a dead node."""
-        if self._had_its_own_place(row):
+        if row.id in self.own_places:
             self.answer.failed.append(settle(row, Kind.NO_NODE, "its node died before it could start", self.now))
             return
-        row.target, row.state = "", State.PLACING
-
-    def _had_its_own_place(self, row: Execution) -> bool:
-        if not row.target:
-            return False
-        record = self.jobs.get(row.job_id or "")
-        return record is None or isinstance(record.job.run_on, All) or row.id in self.shared
+        place_anew(row)
 
     def _fail(self, row: Execution) -> None:
         times = f", after {row.recoveries} recoveries" if row.recoveries else ""
@@ -112,7 +94,7 @@ class _Rescuer:
         self.answer.retried += 1
         try_again(row, self.make_id(), self.now, row.attempt, self.jobs.get(row.job_id or ""))
         if row.target:
-            row.target, row.state = "", State.PLACING
+            place_anew(row)
 
 
 def _is_spent(row: Execution) -> bool:

@@ -64,7 +64,7 @@ def try_again(row: Execution, attempt_id: str, not_before: Instant, number: int,
 def renew(row: Execution, record: JobRecord) -> None:
     """Give waiting work the present definition of its job: nothing old starts after a change (law 7)."""
     row.work, row.generation = record.job.work, record.generation
-    if row.cause is Cause.SCHEDULE:
+    if row.cause is Cause.SCHEDULE and row.first_started_at is None:
         row.start_by = None if row.work.start_by is None else row.due_at + row.work.start_by
 
 

@@ -758,7 +758,7 @@ class ChainLife:
         wrongs += [
             f"law 4: execution {row.id} of {row.job_name or row.work.task!r} runs in the store only"
             for row in rows
-            if row.state is State.RUNNING and row.attempt_id not in running and row.recoveries == 0
+            if row.state is State.RUNNING and row.occupies and row.attempt_id not in running and row.recoveries == 0
         ]
         wrongs += [
             f"law 4: execution {row.id} of {row.job_name!r} is held, and nothing is before it"
@@ -955,6 +955,39 @@ ONCE_WRONG: dict[str, list[Operation]] = {
         Pass(40),
     ],
     "what was placed on a node that has left": [Add(task="long", run_on=All()), Govern("run"), Restart()],
+    "a new try on request of what a node had that has left": [
+        Add(task="long", schedule="completion", timeout=8, run_on=Random()),
+        Pass(40),
+        Restart(fresh=True),
+        Meddle("retry"),
+    ],
+    "an overdue job waits for a slot, and then the clock is set back": [
+        Tune(concurrency=1, limit=1),
+        Enqueue("long", queue="other"),
+        Pass(1),
+        Add(),
+        Pass(13),
+        Step(-40),
+        Pass(40),
+    ],
+    "a single time whose window has passed": [
+        Add(schedule="once", misfire=Misfire("all", window=30)),
+        Outage(),
+        Step(200),
+        Restart(fresh=True),
+    ],
+    "a run on request is placed whose answer was lost": [
+        Fault("add_executions", "after", times=3),
+        Add(schedule="completion", run_on=All(), paused=True),
+        Govern("run"),
+        Pass(40),
+    ],
+    "what its dead node left running, and is kept so": [
+        Add(task="hangs", recovery=Recovery.KEEP),
+        Pass(13),
+        Outage(),
+        Restart(fresh=True),
+    ],
     "a new try on request begins beside nobody": [
         Add(task="long", schedule="reboot", recovery=Recovery.FAIL),
         Pass(1),
