@@ -49,7 +49,7 @@ from .pipeline.settings import BroadcasterSettings, ExecutorSettings, SelectorSe
 from .pipeline.supervisor import Child, Intensity, Restart, Strategy, Supervisor
 from .stages.running import Run, current_execution
 from .storage.memory import MemoryStorage
-from .storage.protocol import JobPage, Page, Storage
+from .storage.protocol import JobPage, Page, Storage, TaskRow
 from .storage.sqlite import SQLiteStorage
 
 __all__ = [
@@ -126,6 +126,7 @@ __all__ = [
     "Supervisor",
     "SystemClock",
     "Task",
+    "TaskRow",
     "TimeoutFrom",
     "Transition",
     "UnknownTask",

@@ -50,6 +50,8 @@ class Cause(StrEnum):
     MANUAL = "manual"
     """`run_job`."""
     ENQUEUE = "enqueue"
+    IMMEDIATE = "immediate"
+    """The first run of a new job, by its `immediate`."""
 
 
 class Kind(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from ..model.errors import InvalidArgument
 from ..model.execution import Cause
@@ -14,6 +14,23 @@ from ..model.policies import NO_RETRY, Misfire, OnLeaseLost, Overlap, Recovery, 
 from ..model.strategies import RunOn
 from ..model.task import Call
 from ..storage.protocol import NewExecution
+
+
+class TaskOptions(TypedDict, total=False):
+    """The options of `Task` beside its function and names."""
+
+    concurrency: int | None
+    """How many may run at once in this process; None: as many as their queue allows."""
+    backoff: Callable[..., timedelta | float] | None
+    """`backoff(attempt, error)`: the wait before the next try, where `retry` allows one."""
+    on_setup: Callable[..., Any] | None
+    """`on_setup(execution)`: before the function."""
+    on_success: Callable[..., Any] | None
+    """`on_success(execution, result)`"""
+    on_failure: Callable[..., Any] | None
+    """`on_failure(execution, error)`"""
+    on_teardown: Callable[..., Any] | None
+    """`on_teardown(execution)`: at the end, whatever has happened."""
 
 
 class JobOptions(TypedDict, total=False):
@@ -64,15 +81,25 @@ class EnqueueOptions(TypedDict, total=False):
     """`"nominal"`: from when it is due, for all attempts together."""
     start_by: timedelta | float | None
     """How long after it is due it may still start."""
-    recovery: Recovery | str
+    recovery: Recovery | str | None
+    """None: what the scheduler says."""
     recoveries: int
     on_lease_lost: OnLeaseLost | str
 
 
 def new_executions(
-    calls: Sequence[Call], options: EnqueueOptions, now: Instant, make_id: Callable[[], str]
+    calls: Sequence[Call],
+    options: EnqueueOptions,
+    now: Instant,
+    make_id: Callable[[], str],
+    recovery: Recovery = Recovery.RETRY,
 ) -> list[NewExecution]:
-    """The executions that calls come to. Raises `InvalidArgument` naming the option that cannot be used."""
+    """The executions that calls come to. Raises `InvalidArgument` naming the option that cannot be used.
+
+    `recovery` is for calls that say none.
+    """
+    if options.get("recovery") is None:
+        options = {**options, "recovery": recovery}
     due_at = _due_at(options.get("after"), options.get("at"), now)
     key = options.get("key")
     if key is not None:
@@ -104,7 +131,7 @@ def _new_execution(
         timeout=options.get("timeout"),
         timeout_from=options.get("timeout_from", TimeoutFrom.START),
         start_by=options.get("start_by"),
-        recovery=options.get("recovery", Recovery.RETRY),
+        recovery=options.get("recovery") or Recovery.RETRY,
         recoveries=options.get("recoveries", 3),
         on_lease_lost=options.get("on_lease_lost", OnLeaseLost.CONTINUE),
     )

@@ -7,6 +7,7 @@ It registers tasks and jobs, starts and ends the chain, and passes commands to i
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -38,7 +39,7 @@ from ..model.filters import EVERY_EXECUTION, EVERY_JOB, ExecutionFilter, JobFilt
 from ..model.ids import IdMaker
 from ..model.instants import SECOND, to_datetime, to_instant, to_micros
 from ..model.job import Job, JobRecord, JobState, check_name
-from ..model.policies import count_of, one_of, optional_count
+from ..model.policies import Recovery, count_of, one_of, optional_count
 from ..model.schedule import Schedule
 from ..model.strategies import Node, RunStrategy
 from ..model.task import Call, Task
@@ -60,7 +61,7 @@ from ..storage.protocol import (
 from .from_thread import FromThread
 from .handles import ExecutionHandle, found
 from .health import Health
-from .options import EnqueueOptions, JobOptions, new_executions
+from .options import EnqueueOptions, JobOptions, TaskOptions, new_executions
 from .registry import Registry
 from .runtime import Runtime
 from .settings import DEFAULTS, Stages
@@ -88,7 +89,8 @@ class Scheduler:
     `storage` keeps jobs and executions: memory when none is given, `SQLiteStorage(path)` for a file. `name` is this
     node's, for run strategies and logs. `stages` tunes it. `declared` says how jobs that code declares meet stored
     ones: `merge` (code is the truth for what it declares) or `if_pristine` (only into a store that never had jobs:
-    Quantum's rule). `strategies` are run strategies of your own by name.
+    Quantum's rule). `recovery` is for jobs and calls that say none: what becomes of attempts whose process has died.
+    `strategies` are run strategies of your own by name.
 
         async with Scheduler() as scheduler:            # or: await task_group.start(scheduler.run)
             await scheduler.add_job(Job("report", report.call(), Every(minutes=1)))
@@ -104,6 +106,7 @@ class Scheduler:
         tasks: Iterable[Task[..., Any] | Callable[..., Any]] = (),
         strategies: Mapping[str, RunStrategy] | None = None,
         declared: Literal["merge", "if_pristine"] = "merge",
+        recovery: Recovery | str = Recovery.RETRY,
         clock: Clock | None = None,
     ) -> None:
         if not isinstance(stages, Stages):
@@ -116,7 +119,7 @@ class Scheduler:
         self._stages = stages
         self._strategies = dict(strategies or {})
         self._declared = one_of("declared", ("merge", "if_pristine"))(declared)
-        self._registry = Registry()
+        self._registry = Registry(one_of("recovery", Recovery)(recovery))
         self._make_id = IdMaker(self.clock.now)
         self._runtime: Runtime | None = None
         self._entered: TaskGroup | None = None
@@ -130,20 +133,35 @@ class Scheduler:
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
-    def task(self, function: None = None, /, *, name: str | None = None, aliases: Iterable[str] = ()) -> _Decorator: ...
     def task(
-        self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, aliases: Iterable[str] = ()
+        self,
+        function: None = None,
+        /,
+        *,
+        name: str | None = None,
+        aliases: Iterable[str] = (),
+        **options: Unpack[TaskOptions],
+    ) -> _Decorator: ...
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        aliases: Iterable[str] = (),
+        **options: Unpack[TaskOptions],
     ) -> object:
         """Register a function as a task: `async def` runs on the loop, plain `def` in a thread. It stays callable.
 
         `name` is what the store knows it by (module and function name when none is given); `aliases` are names that
-        stored work may still use after a rename.
+        stored work may still use after a rename. The options are those of `Task`: hooks, `concurrency`, `backoff`.
         """
+        _known_options("task", options, TaskOptions)
         if function is not None:
-            return self._registry.register(function, name, aliases)
+            return self._registry.register(function, name, aliases, **options)
 
         def register(plain: Callable[P, R], /) -> Task[P, R]:
-            return self._registry.register(plain, name, aliases)
+            return self._registry.register(plain, name, aliases, **options)
 
         return register
 
@@ -179,6 +197,12 @@ class Scheduler:
     def tasks(self) -> Mapping[str, Task[..., Any]]:
         """The registered tasks, by name and alias."""
         return dict(self._registry.tasks)
+
+    async def list_tasks(self) -> Sequence[TaskRow]:
+        """The tasks that any process has registered with this store, by name, with JSON schemas of what they take and
+        give.
+        """
+        return await self._read(lambda store: store.list_tasks())
 
     @property
     def declared_jobs(self) -> Sequence[Job]:
@@ -282,9 +306,7 @@ class Scheduler:
 
     async def _prepare(self, runtime: Runtime) -> None:
         """Tell the store which tasks there are, and which jobs code declares."""
-        rows = [
-            TaskRow(task.name, task.aliases, (task.__doc__ or "").strip()) for task in _distinct(self._registry.tasks)
-        ]
+        rows = [_task_row(task) for task in _distinct(self._registry.tasks)]
         await runtime.lane.write(lambda store: store.put_tasks(rows), counted=False)
         jobs = list(self._registry.jobs.values())
         if self._declared == "if_pristine":
@@ -450,7 +472,7 @@ class Scheduler:
     def _checked(self, job: Job) -> Job:
         if not isinstance(job, Job):
             raise InvalidArgument("job", job, "must be a Job(...)")
-        self._registry.check(job)
+        job = self._registry.checked(job)
         now = self.clock.now()
         bound = job.bind("", now)
         if bound is not None and bound.driven_by == "time" and bound.next_after(now) is None:
@@ -541,7 +563,7 @@ class Scheduler:
         for one in calls:
             if isinstance(one, Call):
                 self._registry.check_call(one)
-        items = new_executions(calls, options, self.clock.now(), self._make_id)
+        items = new_executions(calls, options, self.clock.now(), self._make_id, self._registry.recovery)
         try:
             handles = await self._add(runtime, items)
         except BaseException:
@@ -851,6 +873,10 @@ def _is_meant(where: ExecutionFilter, claim: Claim) -> bool:
 
 def _distinct(tasks: Mapping[str, Task[..., Any]]) -> list[Task[..., Any]]:
     return list({task.name: task for task in tasks.values()}.values())
+
+
+def _task_row(task: Task[..., Any]) -> TaskRow:
+    return TaskRow(task.name, task.aliases, inspect.getdoc(task) or "", task.input_schema, task.output_schema)
 
 
 def _in_a_task() -> bool:

@@ -19,6 +19,7 @@ from ..model import events
 from ..model.clock import Clock
 from ..model.errors import ClepsydraError, JobNotFound, StoreBusy
 from ..model.execution import Cause, Ending
+from ..model.instants import Instant
 from ..model.job import RUN_OUT, JobRecord, JobState
 from ..model.strategies import LOCAL
 from ..storage.lane import StorageLane
@@ -244,10 +245,14 @@ class JobBroadcaster:
             job_name=record.name,
             generation=record.generation,
         )
-        queue, placed = record.job.work.queue, record.job.run_on == LOCAL
         # Noted first: when the answer to the write is lost, it may be in the store nevertheless.
-        self._note(f"queue {queue} {placed}", RunRequested(queue, item.due_at, placed))
+        self._request_run(record, item.due_at)
         await self._write([command], lambda store: store.add_executions([item], self._clock.now()))
+
+    def _request_run(self, record: JobRecord, at: Instant) -> None:
+        """An execution of the job that no schedule named is due."""
+        queue, placed = record.job.work.queue, record.job.run_on == LOCAL
+        self._note(f"queue {queue} {placed}", RunRequested(queue, at, placed))
 
     async def _write(self, commands: Sequence[AnyCommand], call: Callable[[Storage], T]) -> T:
         left = max(command.deadline for command in commands) - self._clock.monotonic()
@@ -269,6 +274,8 @@ class JobBroadcaster:
                 continue
             self._tell(before, change)
             self._withdraw_old(before, change.record)
+            if change.change == "added" and change.record.job.immediate:
+                self._request_run(change.record, change.record.created_at)
             if change.settled or change.change == "updated":
                 self._tell_of_waiting(change.record)
 

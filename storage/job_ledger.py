@@ -15,6 +15,7 @@ from ..model.filters import EVERY_EXECUTION, EVERY_JOB, JobFilter, Order
 from ..model.instants import Instant
 from ..model.job import JobRecord, JobState, ScheduleEpoch
 from ..model.redeploy import Change, compare, first_record, redeployed
+from ..model.strategies import LOCAL
 from .holding import BUFFERING, Holding
 from .protocol import JobChange, JobPage, NewJob
 from .settling import renew, settle
@@ -98,6 +99,8 @@ class JobLedger(Holding):
         record = first_record(new.id, new.job, new.declared, now, revision)
         self.insert_jobs([record])
         self._begin_epoch(record)
+        if record.job.immediate and record.state is JobState.ACTIVE:
+            self.insert_executions([_first_run(record, now)])
         return JobChange(record, "added")
 
     def _put_over(self, new: NewJob, known: JobRecord, now: Instant, revision: int) -> JobChange:
@@ -281,6 +284,25 @@ class JobLedger(Holding):
 
     def _all_executions(self) -> Sequence[Execution]:
         return self.select_executions(EVERY_EXECUTION, Order.ID, None, None)[0]
+
+
+def _first_run(record: JobRecord, now: Instant) -> Execution:
+    """Its id is the job's: made by the caller as well, and as unique."""
+    work = record.job.work
+    return Execution(
+        record.id,
+        work,
+        Cause.IMMEDIATE,
+        now,
+        now,
+        now,
+        record.id,
+        State.PENDING if record.job.run_on == LOCAL else State.PLACING,
+        record.id,
+        record.name,
+        record.generation,
+        start_by=None if work.start_by is None else now + work.start_by,
+    )
 
 
 def _newer(record: JobRecord, revision: int | None) -> bool:

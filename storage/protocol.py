@@ -417,6 +417,8 @@ class JobStorage(Protocol):
     def put_jobs(self, jobs: Sequence[NewJob], now: Instant, *, unless: JobFilter | None = None) -> Sequence[JobChange]:
         """Add or replace by name, by the redeploy rules; what another schedule makes obsolete is `superseded`.
 
+        A job that is new and `immediate` gets an execution that is due now, under its own id.
+
         With `unless`, nothing is put if any job matches it, and the answer holds those as `exists`.
         """
         ...

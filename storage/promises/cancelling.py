@@ -124,6 +124,28 @@ def a_new_try_on_request_is_not_begun_beside_another_run_of_its_job(world: World
 
 
 @promise()
+def a_new_try_on_request_is_judged_by_the_overlap_policy_like_any_start(world: World) -> None:
+    """It does not occupy its job before it starts: what comes first runs, and under `skip` the other does not."""
+    for name, retry_first in (("first", True), ("second", False)):
+        record = world.put(a_job(name, overlap="skip"))
+        failed = world.fire(record, T0 + MINUTE)
+        world.run(failed, Ending.FAILED, T0 + MINUTE)
+        other = world.fire(record, T0 + 2 * MINUTE)
+        world.store.retry_executions(ExecutionFilter(ids=failed), T0 + 2 * MINUTE, world.id)
+        runs, comes_too_late = (failed, other) if retry_first else (other, failed)
+
+        running = world.claim(runs, T0 + 2 * MINUTE)
+        answer = world.start(comes_too_late, now=T0 + 2 * MINUTE)
+
+        assert answer.claims == []
+        assert [gone.execution_id for gone in answer.settled] == [comes_too_late]
+        assert world.state(comes_too_late) is (State.SKIPPED if retry_first else State.CANCELLED)
+        assert world.verdict(failed) is Kind.FIRED
+        world.finish(running, now=T0 + 3 * MINUTE)
+        world.check_law_1(name)
+
+
+@promise()
 def a_time_that_was_cancelled_and_is_tried_again_is_not_settled(world: World) -> None:
     """It waits again: its verdict comes when it starts."""
     execution = world.fire(world.put(), T0 + MINUTE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ...model.execution import Ending, Kind, State
+from ...model.execution import Cause, Ending, Kind, State
 from ...model.filters import JobFilter
 from ...model.instants import HOUR, MINUTE, SECOND, to_datetime
 from ...model.job import JobRecord, JobState
@@ -85,6 +85,7 @@ def every_field_of_a_job_comes_back_after_reopening(world: World) -> None:
         max_running=2,
         retry=Retry(5, backoff=1.5, factor=3, max_backoff=90, jitter=0.25, on=(ValueError,), give_up_on="a.B"),
         timeout=timedelta(microseconds=1_000_001),
+        timeout_from="nominal",
         start_by=30,
         recovery="fail",
         recoveries=1,
@@ -95,6 +96,7 @@ def every_field_of_a_job_comes_back_after_reopening(world: World) -> None:
         jitter=0.5,
         limit=9,
         run_on=NodeList(["a", "b"]),
+        immediate=True,
     )
     paused = a_job("paused", schedule=Reboot(), paused=True, priority=2**31 - 1)
     manual = a_job("manual", schedule=None)
@@ -105,6 +107,31 @@ def every_field_of_a_job_comes_back_after_reopening(world: World) -> None:
     assert _loaded(world) == records
     assert records[0].job == full
     assert records[1].state is JobState.PAUSED
+
+
+@promise()
+def a_new_job_that_says_so_runs_at_once_and_only_then(world: World) -> None:
+    """One execution without a nominal time, added with the job; not when it is put again or resumed."""
+    record = world.put(a_job(immediate=True, labels={"tenant": "acme"}, start_by=60))
+
+    (first,) = (world.get(execution) for execution in world.ids())
+    assert (first.cause, first.nominal, first.due_at) == (Cause.IMMEDIATE, None, T0)
+    assert (first.job_id, first.start_by, first.work.labels) == (record.id, T0 + MINUTE, (("tenant", "acme"),))
+    assert world.ready() == [first.id]
+
+    world.store.put_jobs([NewJob(record.id, a_job(immediate=True, labels={"tenant": "acme"}, start_by=60))], T0)
+    world.put(a_job(immediate=True, schedule=Every(hours=1)))
+    world.store.set_job_state(REPORT, JobState.PAUSED, T0)
+    world.store.set_job_state(REPORT, JobState.ACTIVE, T0)
+    world.put(a_job("paused", immediate=True, paused=True))
+    world.put(a_job("over", immediate=True, schedule=Once(to_datetime(T0 - HOUR))), declared=True)
+
+    assert world.ids() == [first.id]
+    world.run(first.id)
+    world.check_law_1("report")
+    world.store.set_job_state(REPORT, JobState.STOPPED, T0)
+    again = world.put(a_job(immediate=True))
+    assert world.ids() == [first.id, again.id]  # a new life begins as the first did
 
 
 @promise("QE33")

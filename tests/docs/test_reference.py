@@ -29,6 +29,7 @@ WITH_DEFAULTS: Mapping[str, Any] = {
     "SelectorSettings": clepsydra.SelectorSettings,
     "ExecutorSettings": clepsydra.ExecutorSettings,
     "Intensity": clepsydra.Intensity,
+    "Task": clepsydra.Task,
     "Job": clepsydra.Job,
     "Retry": clepsydra.Retry,
     "Misfire": clepsydra.Misfire,

@@ -14,6 +14,32 @@ from clepsydra.model.hooks import Fitted, fitted
 def welcome() -> None: ...
 
 
+def nothing() -> tuple[object, ...]:
+    return ()
+
+
+def one(execution: object) -> tuple[object, ...]:
+    return (execution,)
+
+
+def both(execution: object, error: object = "none") -> tuple[object, ...]:
+    return execution, error
+
+
+def all_there_is(*arguments: object) -> tuple[object, ...]:
+    return arguments
+
+
+def with_an_option(execution: object, *, more: int = 1) -> tuple[object, ...]:
+    return execution, more
+
+
+def both_needed(execution: object, other: object) -> None: ...
+
+
+def option_needed(*, needed: object) -> None: ...
+
+
 @pytest.mark.parametrize("concurrency", [0, -1, "x", 1.5, True])
 def test_qu12_a_concurrency_that_is_no_positive_number_is_refused(concurrency: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"concurrency=.* at least 1"):
@@ -23,19 +49,18 @@ def test_qu12_a_concurrency_that_is_no_positive_number_is_refused(concurrency: A
 @pytest.mark.parametrize(
     ("function", "given"),
     [
-        (lambda: (), ()),
-        (lambda execution: (execution,), ("run",)),
-        (lambda execution, error: (execution, error), ("run", "error")),
-        (lambda execution, error="none": (execution, error), ("run", "error")),
-        (lambda *all_there_is: all_there_is, ("run", "error")),
-        (lambda execution, *, more=1: (execution, more), ("run", 1)),
+        (nothing, ()),
+        (one, ("run",)),
+        (both, ("run", "error")),
+        (all_there_is, ("run", "error")),
+        (with_an_option, ("run", 1)),
     ],
 )
 def test_a_hook_is_given_as_much_as_it_takes(function: Callable[..., Any], given: tuple[Any, ...]) -> None:
     assert fitted("on_failure", function)("run", "error") == given
 
 
-@pytest.mark.parametrize("function", [lambda a, b: None, lambda *, needed: None, "print", None])
+@pytest.mark.parametrize("function", [both_needed, option_needed, "print", None])
 def test_a_hook_that_wants_what_nobody_gives_is_refused(function: Any) -> None:
     with pytest.raises(InvalidArgument, match="on_setup"):
         fitted("on_setup", function)
