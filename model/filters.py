@@ -145,8 +145,8 @@ class ExecutionFilter:
 
     def __attrs_post_init__(self) -> None:
         if self.group is not None or self.correlation is not None:
-            labels = dict(self.labels) | correlation_labels(self.group, self.correlation)
-            object.__setattr__(self, "labels", _label_pairs(labels))
+            own = correlation_labels(self.group, self.correlation)
+            object.__setattr__(self, "labels", _label_pairs([*dict.fromkeys((*self.labels, *own.items()))]))
 
     def matches(self, row: Execution) -> bool:
         """Whether an execution is meant."""

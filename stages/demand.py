@@ -52,10 +52,12 @@ class Demand:
 
         True when there is something for the execution broadcaster to act on: credit, hints, or ends.
         """
+        before = self._free
         self._free, self._default, self._total = free, default, total
         if self.wanted or self.dry or self.ended or self.unknown_work or not free:
             return True
-        return any(self.credit(queue) for queue in free)
+        # A queue that was in use and is not any more has come free, too.
+        return any(self.credit(queue) for queue in {**before, **free})
 
     def settle(self, queue: str, count: int = 1) -> None:
         """So many of the sent ones have been dealt with: started, settled, placed elsewhere, refused."""

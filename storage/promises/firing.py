@@ -247,6 +247,23 @@ def one_nominal_time_of_a_job_has_one_execution_for_a_target(world: World) -> No
     assert world.job("other").cursor == T0
 
 
+@promise("OR7", "OR8")
+def a_job_that_fires_alone_waits_for_the_end_of_its_execution(world: World) -> None:
+    """It is due no more at what has fired, is refused as busy at the next, and free again however that one ends."""
+    record = world.put()
+
+    for minute, ending in enumerate((Ending.SUCCEEDED, Ending.FAILED, Ending.CANCELLED), start=1):
+        nominal = T0 + minute * MINUTE
+        execution = world.fire(record, nominal, alone=True)
+        too_early = world.fires([world.fire_of(world.job(), nominal + MINUTE, alone=True)], nominal + MINUTE)
+        assert too_early.refused[record.id].why == "busy"
+        assert world.job().cursor == nominal
+        world.run(execution, ending, nominal + MINUTE)
+
+    assert world.settled() == {1: "fired", 2: "fired", 3: "fired"}
+    assert world.fire(record, T0 + 4 * MINUTE, alone=True)
+
+
 @promise("QE17")
 def the_last_execution_date_is_the_latest_time_that_fired(world: World) -> None:
     """Over all jobs; settling alone does not move it."""

@@ -6,6 +6,7 @@ from ...model.execution import Cause, Ending, Execution, Kind, State
 from ...model.filters import ExecutionFilter, JobFilter, Order
 from ...model.instants import MINUTE
 from ...model.job import JobRecord, JobState
+from ...model.payload import to_labels
 from ...model.schedule import Every
 from .ground import NODE, OTHER, T0, World, a_job, promise, raises
 
@@ -146,6 +147,103 @@ def a_page_may_be_asked_for_by_offset(world: World) -> None:
     for offset in (0, 3, len(rows) - 1, len(rows) + 5):
         page = world.store.list_executions(ExecutionFilter(), Order.DUE_DESC, 4, offset=offset)
         assert [row.id for row in page.items] == expected[offset : offset + 4], offset
+
+
+@promise("JQ19")
+def a_page_tells_how_many_there_are_where_that_is_asked_for(world: World) -> None:
+    """The total is of all that match, whatever the page; without the question there is no answer."""
+    populate(world)
+    where = ExecutionFilter(tasks="mail.welcome")
+    many = world.store.count_executions(where)
+
+    for cursor, offset in ((None, 0), (None, 3), (None, 1000), (world.store.list_executions(where, limit=2).cursor, 0)):
+        page = world.store.list_executions(where, Order.ID, 2, cursor, offset, total=True)
+        assert page.total == many > 2, (cursor, offset)
+    assert world.store.list_executions(where, Order.ID, 2, total=True).cursor is not None
+    assert world.store.list_executions(ExecutionFilter(ids=()), total=True).total == 0
+    assert world.store.list_executions(where).total is None
+
+
+@promise("OR3")
+def labels_tasks_and_times_are_counted_as_ora_counts_them(world: World) -> None:
+    """Of three: two by a label's value, one of them of a task, three by the label, two by both, one by its time."""
+    world.enqueue("a", labels=(("foo", "bar"),), due_at=T0 + 5)
+    world.enqueue("b", labels=(("foo", "bar"),), due_at=T0 + MINUTE)
+    world.enqueue("b", labels=(("foo", "baz"),), due_at=T0 + MINUTE)
+
+    for where, many in (
+        (ExecutionFilter(labels={"foo": "bar"}), 2),
+        (ExecutionFilter(labels={"foo": "bar"}, tasks="a"), 1),
+        (ExecutionFilter(labels={"foo": None}), 3),
+        (ExecutionFilter(labels=[("foo", None), ("foo", "bar")]), 2),
+        (ExecutionFilter(due=(T0, T0 + 10)), 1),
+    ):
+        assert world.store.count_executions(where) == many, where
+        assert len(world.ids(where)) == many, where
+
+
+@promise("OR9", "OR14")
+def states_nodes_and_tasks_are_counted_as_ora_counts_them(world: World) -> None:
+    """Nine of two tasks, in every state that they can come to; one that was retried counts once, by where it is now."""
+    rows = [world.enqueue(task) for task in "aaaaabbbb"]
+    for execution in rows[:2]:
+        world.run(execution)
+    world.run(rows[2], Ending.FAILED)
+    world.claim(rows[3])
+    again = [rows[5], rows[8]]
+    for execution in again:
+        world.finish(world.claim(execution), Ending.RETRY)
+        world.claim(execution)
+    world.claim(rows[6])
+
+    cancelled = world.store.cancel_executions(ExecutionFilter(ids=[rows[6], rows[8]]), T0)
+
+    def count(*states: State, **more: str) -> int:
+        return world.store.count_executions(ExecutionFilter(states=states or None, **more))  # type: ignore[arg-type]
+
+    assert [gone.execution_id for gone in cancelled] == [rows[6], rows[8]]
+    assert [past.ending for past in world.store.list_attempts(rows[8])] == ["retry"]
+    assert [count(state) for state in (State.PENDING, State.RUNNING, State.SUCCEEDED, State.FAILED)] == [2, 2, 2, 1]
+    assert (count(State.CANCELLED), count(State.PENDING, State.FAILED), count()) == (2, 3, 9)
+    assert world.store.count_executions(ExecutionFilter(states=())) == 0
+    assert count(nodes=NODE.id) == 7
+    assert (count(tasks="a"), count(State.PENDING, tasks="b"), count(State.SUCCEEDED, tasks="b")) == (5, 1, 0)
+    jobs = [world.put(a_job(name, task=task)) for name, task in (("one", "A"), ("two", "A"), ("three", "B"))]
+    world.store.set_job_state(JobFilter(ids=jobs[0].id), JobState.STOPPED, T0)
+    assert world.store.count_jobs(JobFilter(tasks="A", states="active")) == 1
+    assert world.store.count_jobs(JobFilter(states=("active", "stopped"))) == 3
+
+
+@promise("QU2")
+def each_task_has_its_completed_incomplete_and_failed_ones(world: World) -> None:
+    """Six in mixed states of three tasks, with and without the task, in the order of their ids."""
+    rows = [world.enqueue(task) for task in "abcabc"]
+    world.run(rows[0])
+    world.run(rows[1], Ending.FAILED)
+    world.claim(rows[2])
+    world.run(rows[3])
+
+    assert world.ids() == rows
+    assert world.ids(ExecutionFilter(states="completed")) == [rows[0], rows[3]]
+    assert world.ids(ExecutionFilter(states="incomplete")) == [rows[2], rows[4], rows[5]]
+    assert world.ids(ExecutionFilter(states="failed")) == [rows[1]]
+    assert world.ids(ExecutionFilter(tasks="a", states="completed")) == [rows[0], rows[3]]
+    assert world.ids(ExecutionFilter(tasks="b", states="incomplete")) == [rows[4]]
+    assert world.ids(ExecutionFilter(tasks="c", states="failed")) == []
+
+
+@promise("JQ17")
+def all_of_a_correlation_are_found(world: World) -> None:
+    """Group and id are labels with reserved keys; every match is given, and none for an id that nobody has."""
+    labels = to_labels(None, group="orders", correlation="7")
+    three = [world.enqueue(labels=labels) for _ in range(3)]
+    other = world.enqueue(labels=to_labels(None, group="parcels", correlation="7"))
+
+    assert world.ids(ExecutionFilter(group="orders", correlation="7")) == three
+    assert world.ids(ExecutionFilter(correlation="7")) == [*three, other]
+    assert world.ids(ExecutionFilter(correlation="8")) == []
+    assert world.store.delete_executions(ExecutionFilter(group="orders"), force=True) == 3
+    assert world.ids() == [other]
 
 
 @promise("OR5")

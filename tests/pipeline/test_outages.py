@@ -80,7 +80,7 @@ async def test_a_running_task_can_be_cancelled_while_the_store_is_away() -> None
         assert await handle.state() is State.CANCELLED
 
 
-async def test_the_outcome_of_a_task_that_ends_in_an_outage_is_recorded_after_it() -> None:
+async def test_or43_the_outcome_of_a_task_that_ends_in_an_outage_is_recorded_after_it() -> None:
     store = FaultyStorage()
     world = World(storage=store.storage)
     async with world.running_with() as scheduler:

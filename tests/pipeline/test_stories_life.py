@@ -221,7 +221,7 @@ async def current_sleep(seconds: float) -> None:
     await current_execution().sleep(seconds)
 
 
-async def test_a_drain_that_takes_too_long_says_so() -> None:
+async def test_jq22_a_drain_that_takes_too_long_says_so() -> None:
     world = World()
     async with world.running_with() as scheduler:
         await scheduler.enqueue(world.tasks["work"].call(seconds=50))
@@ -233,7 +233,7 @@ async def test_a_drain_that_takes_too_long_says_so() -> None:
     assert world.cut == ["work"]
 
 
-async def test_what_is_cut_off_at_the_end_of_the_grace_runs_again_and_has_used_no_attempt() -> None:
+async def test_jq22_what_is_cut_off_at_the_end_of_the_grace_runs_again_and_has_used_no_attempt() -> None:
     world = World(stages=Stages(grace=2, loop_blocked=None))
     async with world.running_with() as scheduler:
         handle = await scheduler.enqueue(world.tasks["work"].call(seconds=10))
@@ -261,7 +261,7 @@ async def test_cancelling_the_task_that_runs_it_drains() -> None:
     assert scheduler.health().status == "stopped"
 
 
-async def test_a_scheduler_can_be_entered_again() -> None:
+async def test_jq23_a_scheduler_can_be_entered_again() -> None:
     world = World()
     scheduler = world.scheduler(world.job("tick", Every(1)))
     for _ in range(3):
@@ -360,7 +360,7 @@ async def test_an_async_with_body_is_not_cancelled_by_a_scheduler_that_fails_and
     assert reached
 
 
-async def test_a_store_that_cannot_be_opened_raises_from_the_entry() -> None:
+async def test_qu08_a_store_that_cannot_be_opened_raises_from_the_entry() -> None:
     class Closed(MemoryStorage):
         def open(self, node: object, now: object) -> None:
             raise StoreError("no such disk")

@@ -147,7 +147,7 @@ async def test_a_task_may_cancel_itself_with_a_reason() -> None:
     assert state is State.CANCELLED
 
 
-async def test_an_async_task_is_stopped_at_its_timeout_and_tried_again() -> None:
+async def test_or34_an_async_task_is_stopped_at_its_timeout_and_tried_again() -> None:
     world = World()
     async with world.running_with() as scheduler:
         handle = await scheduler.enqueue(
@@ -293,7 +293,7 @@ async def test_tune_takes_effect_at_once_for_what_starts() -> None:
         scheduler.stop(hard=True)
 
 
-async def test_a_higher_priority_starts_first() -> None:
+async def test_jq12_a_higher_priority_starts_first() -> None:
     world = World(stages=slots(1))
     async with world.running_with() as scheduler:
         await scheduler.enqueue(world.tasks["work"].call(seconds=1))

@@ -638,10 +638,12 @@ def test_it_says_what_it_is() -> None:
 
 def test_a_row_that_is_put_aside_while_others_are_taken_is_not_lost() -> None:
     store = MemoryStorage()
-    threads = [
-        threading.Thread(target=lambda: [store.quarantine("jobs", str(index), "damaged") for index in range(20_000)])
-        for _ in range(2)
-    ]
+
+    def put_aside() -> None:
+        for index in range(20_000):
+            store.quarantine("jobs", str(index), "damaged")
+
+    threads = [threading.Thread(target=put_aside) for _ in range(2)]
     taken = 0
     for thread in threads:
         thread.start()

@@ -455,7 +455,7 @@ async def test_a_failure_is_tried_again_as_a_new_attempt_while_its_policy_says_s
 
 @pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), BaseException("odd"), StopAsyncIteration()])
 @pytest.mark.parametrize("waits", [False, True])
-async def test_an_error_that_is_no_exception_is_a_failure_too(error: BaseException, waits: bool) -> None:
+async def test_jq24_an_error_that_is_no_exception_is_a_failure_too(error: BaseException, waits: bool) -> None:
     async def task() -> None:
         if waits:
             await checkpoint()
@@ -479,7 +479,7 @@ async def test_stop_iteration_from_a_plain_function_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize("kind", ["at once", "after a wait", "in a group", "in a thread"])
-async def test_a_keyboard_interrupt_is_recorded_and_comes_out_of_the_pool_bare(kind: str) -> None:
+async def test_jq24_a_keyboard_interrupt_is_recorded_and_comes_out_of_the_pool_bare(kind: str) -> None:
     async def task() -> None:
         if kind == "in a group":
             raise BaseExceptionGroup("group", [KeyboardInterrupt()])
