@@ -36,13 +36,14 @@ async def test_jq01_a_name_is_registered_once() -> None:
     task = scheduler.task(name="mail.welcome", aliases=["send_welcome"])(plain)
     other: Callable[[], None] = lambda: None  # noqa: E731 - another function, of no other meaning
 
-    for names in (
+    taken: list[dict[str, Any]] = [
         {"name": "mail.welcome"},
         {"name": "mail.other", "aliases": ["send_welcome"]},
         {"name": "send_welcome"},
-    ):
+    ]
+    for names in taken:
         with pytest.raises(InvalidArgument, match="is taken"):
-            scheduler.task(**names)(other)  # type: ignore[call-overload]
+            scheduler.task(**names)(other)
     assert scheduler.task(name="mail.welcome")(task) is task, "the same function again is no mistake"
     assert set(scheduler.tasks) == {"mail.welcome", "send_welcome"}
 
