@@ -230,9 +230,10 @@ class FromThread:
         concurrency: int | None = None,
         queues: Mapping[str, int] | None = None,
         limit: int | None = None,
+        tasks: Mapping[str, int | None] | None = None,
     ) -> None:
         """As `Scheduler.tune`."""
-        self._call(lambda: self._scheduler.tune(concurrency=concurrency, queues=queues, limit=limit))
+        self._call(lambda: self._scheduler.tune(concurrency=concurrency, queues=queues, limit=limit, tasks=tasks))
 
     def drain(self, grace: timedelta | float | None = None) -> bool:
         """As `Scheduler.drain`."""

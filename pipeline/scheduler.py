@@ -33,6 +33,7 @@ from ..model.errors import (
     SchedulerFailed,
     SchedulerNotRunning,
     StoreBusy,
+    UnknownTask,
 )
 from ..model.execution import Attempt, Execution, Kind, State, Verdict
 from ..model.filters import EVERY_EXECUTION, EVERY_JOB, ExecutionFilter, JobFilter, Order
@@ -294,6 +295,7 @@ class Scheduler:
             clock,
             stages,
             self._registry.tasks,
+            self._registry.limited,
             self._strategies,
             self.telemetry,
             node,
@@ -778,13 +780,19 @@ class Scheduler:
         concurrency: int | None = None,
         queues: Mapping[str, int] | None = None,
         limit: int | None = None,
+        tasks: Mapping[str, int | None] | None = None,
     ) -> None:
         """Change concurrency while it runs: of queues without a number, of single queues, of all together (0: no
-        limit).
+        limit), of single tasks (None: as many as their queue allows).
 
         Takes effect at once for what starts; what runs is not touched. Not remembered over a restart.
         """
         slots = self._running().chain.slots
+        for name, number in (tasks or {}).items():
+            if name not in self._registry.tasks:
+                raise UnknownTask(name, self._registry.tasks)
+            most = optional_count(f"tasks[{name!r}]")(number)
+            self._running().chain.task_slots.tune(self._registry.tasks[name], most)
         if concurrency is not None:
             slots.concurrency = count_of("concurrency")(concurrency)
         for queue, number in (queues or {}).items():

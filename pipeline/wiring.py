@@ -28,7 +28,7 @@ from ..stages.lease import Lease
 from ..stages.messages import DueEvent, JobNews, PlacedEvent
 from ..stages.node_keeper import NodeKeeper
 from ..stages.node_selector import LiveNodes, NodeSelector
-from ..stages.slots import Slots
+from ..stages.slots import Slots, TaskSlots
 from ..stages.sweeper import Sweeper
 from ..stages.waiters import Waiters
 from ..stages.watchdog import Watchdog
@@ -49,6 +49,7 @@ class Chain:
         clock: Clock,
         settings: Stages,
         tasks: Mapping[str, Task[..., Any]],
+        limited: Mapping[str, Task[..., Any]],
         strategies: Mapping[str, RunStrategy],
         telemetry: Telemetry,
         node: Node,
@@ -63,6 +64,7 @@ class Chain:
         self._booted: Instant = node.started_at
         executor = settings.executor
         self.slots = Slots(executor.concurrency, executor.queues, executor.limit)
+        self.task_slots = TaskSlots(limited)
         self.mailbox = Mailbox(settings.job_broadcaster.buffer)
         self.book = JobBook()
         self.book.declared = set(declared)
@@ -216,6 +218,7 @@ class Chain:
             self.clock,
             self.demand,
             self.slots,
+            self.task_slots,
             self.lease,
             self.waiters,
             node_id=self.nodes.mine.id,

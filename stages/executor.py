@@ -8,7 +8,7 @@ executor asks the pool what runs, compares it with what the store has for this n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from ..model import events
@@ -17,12 +17,12 @@ from ..model.errors import StoreError
 from ..model.execution import Ending, Execution, Outcome, State
 from ..model.instants import Instant
 from ..storage.lane import StorageLane
-from ..storage.protocol import Beat, BeatAnswer, Claim, Finished, Started, Storage
+from ..storage.protocol import Beat, BeatAnswer, Claim, Finished, Started, Storage, TaskRoom
 from .channel import Channel
 from .demand import Demand
 from .lease import Lease
 from .messages import ExecutionsPlaced, PlacedEvent, WorkReady
-from .slots import Slots
+from .slots import Slots, TaskSlots
 from .waiters import Waiters
 from .worker_pool import WorkerPool
 
@@ -47,6 +47,7 @@ class Executor:
         clock: Clock,
         demand: Demand,
         slots: Slots,
+        task_slots: TaskSlots,
         lease: Lease,
         waiters: Waiters,
         *,
@@ -58,6 +59,7 @@ class Executor:
     ) -> None:
         self._inbox, self._pool, self._lane, self._clock = inbox, pool, lane, clock
         self._demand, self._slots, self._lease, self._waiters = demand, slots, lease, waiters
+        self._task_slots = task_slots
         self._node_id, self._heartbeat, self._make_id = node_id, heartbeat, make_id
         self._demand_changed, self._emit = demand_changed, emit
         self._losses = 0
@@ -83,10 +85,14 @@ class Executor:
         items, free = self._wanted(batch)
         if outcomes or items or free:
             await self._write(outcomes, items, free)
+            if (items or free) and (rooms := self._rooms()):
+                self._task_slots.asked((event.queue for event in batch), rooms)
         while self._lane.losses != self._losses:  # at once: what a lost answer has claimed wakes nobody
             await self._reconcile()
         for event in batch:
             self._demand.settle(event.queue, _slots_of(event))
+        for queue in self._task_slots.take_freed(self._running_tasks()):
+            self._demand.want(queue, self._clock.now())
         if self._heartbeat_is_due():
             await self._beat()
         self._publish()
@@ -115,6 +121,12 @@ class Executor:
                 self._demand.want(queue, self._clock.now())
         return items, free
 
+    def _rooms(self) -> Sequence[TaskRoom]:
+        return self._task_slots.rooms(self._running_tasks())
+
+    def _running_tasks(self) -> Iterator[str]:
+        return (run.claim.work.task for run in self._pool.running().values())
+
     def _may_claim(self) -> bool:
         return self.claiming and self._lease.held(self._clock.monotonic())
 
@@ -125,12 +137,12 @@ class Executor:
     # ---- the store
 
     async def _write(self, outcomes: Sequence[Outcome], items: Sequence[str], free: dict[str, int]) -> None:
-        tasks = self._pool.task_names()
+        tasks, rooms = self._pool.task_names(), self._rooms()
 
         def both(store: Storage) -> tuple[Finished, Started]:
             now = self._clock.now()  # asked at each try: what has expired while the store was away is not started
             finished = store.finish(outcomes, now)
-            return finished, store.start(self._node_id, now, items=items, free=free, tasks=tasks)
+            return finished, store.start(self._node_id, now, items=items, free=free, tasks=tasks, rooms=rooms)
 
         try:
             finished, started = await self._lane.write(both)

@@ -1,4 +1,4 @@
-"""Slots: how many tasks may run at once, per queue and together. Pure arithmetic over what the pool says.
+"""Slots: how many tasks may run at once, per queue, per task and together. Pure arithmetic over what the pool says.
 
 A slot is taken from the claim to the end of the task. A claim also needs a place for its outcome: running and
 unrecorded together are at most twice the concurrency, so that a store that is slow to take outcomes slows claiming,
@@ -7,8 +7,12 @@ not the tasks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ..model.task import Task
+from ..storage.protocol import TaskRoom
 
 _NO_LIMIT = 2**31
 
@@ -58,3 +62,46 @@ class Slots:
         names = {*self.queues, *pool.busy_queues()}
         total = None if self.limit is None else self.free_in_all(pool)
         return {queue: self.free(queue, pool) for queue in names}, self.concurrency, total
+
+
+class TaskSlots:
+    """The concurrency of single tasks in this process, which `tune` may change at any time.
+
+    What a full task keeps waiting lies in the store, and no hint will tell of it: the queues that were asked while the
+    task was full are remembered until it has room.
+    """
+
+    def __init__(self, declared: Mapping[str, Task[..., Any]]) -> None:
+        self._declared = declared
+        self._tuned: dict[str, tuple[Task[..., Any], int | None]] = {}
+        self._asked: dict[str, set[str]] = {}
+
+    def tune(self, task: Task[..., Any], concurrency: int | None) -> None:
+        """From now on so many; None: as many as its queue allows."""
+        self._tuned[task.name] = task, concurrency
+
+    def rooms(self, running: Iterable[str]) -> Sequence[TaskRoom]:
+        """How many more of each limited task may start, given the task of everything that runs."""
+        limits = {name: (task, task.concurrency) for name, task in self._declared.items()} | self._tuned
+        if not limits:
+            return ()
+        busy = Counter(running)
+        return [
+            TaskRoom((task.name, *task.aliases), max(0, limit - sum(busy[name] for name in (task.name, *task.aliases))))
+            for task, limit in limits.values()
+            if limit is not None
+        ]
+
+    def asked(self, queues: Iterable[str], rooms: Sequence[TaskRoom]) -> None:
+        """These queues were asked for work, and this room is left."""
+        queues = set(queues)
+        for one in rooms:
+            if not one.room:
+                self._asked.setdefault(one.names[0], set()).update(queues)
+
+    def take_freed(self, running: Iterable[str]) -> set[str]:
+        """The queues in which something may wait for a task that has room by now."""
+        if not self._asked:
+            return set()
+        full = {one.names[0] for one in self.rooms(running) if not one.room}
+        return {queue for name in self._asked.keys() - full for queue in self._asked.pop(name)}

@@ -161,6 +161,15 @@ class Claim:
     key: str | None = None
 
 
+@frozen
+class TaskRoom:
+    """How many more executions of one task may start on a node. A task without one may fill its queues."""
+
+    names: Sequence[str]
+    """Its name, then its aliases."""
+    room: int
+
+
 @define
 class Started:
     """The answer to `start`."""
@@ -549,10 +558,13 @@ class ExecutionStorage(Protocol):
         items: Collection[str] = (),
         free: Mapping[str, int] | None = None,
         tasks: Collection[str] | None = None,
+        rooms: Sequence[TaskRoom] = (),
     ) -> Started:
         """The only claim (law 4): start the named executions, and per queue up to so many of the best ready ones.
 
-        `tasks` are the names this node has code for. Starting again what this node has started already gives it again.
+        `tasks` are the names this node has code for. No more of a task is started than it has room for, if it is among
+        `rooms`; the best of other tasks take the slots in its place. Starting again what this node has started already
+        gives it again.
         """
         ...
 

@@ -6,7 +6,7 @@ it is too late, and whether overlap leaves room.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 
 from attrs import Factory, define
 
@@ -16,7 +16,7 @@ from ..model.job import RUN_OUT, JobRecord, JobState
 from ..model.overlap import Decision, judge
 from ..model.policies import Overlap
 from .holding import BUFFERING, Holding
-from .protocol import Claim, Started
+from .protocol import Claim, Started, TaskRoom
 from .settling import cancel, renew, settle
 
 # Looked up once: these stand in the hot path, and a member of an enum costs as much as a look-up in a dict.
@@ -40,6 +40,7 @@ class Starting(Holding):
         items: Collection[str] = (),
         free: Mapping[str, int] | None = None,
         tasks: Collection[str] | None = None,
+        rooms: Sequence[TaskRoom] = (),
     ) -> Started:
         """The only claim (law 4)."""
         answer = Started()
@@ -50,18 +51,49 @@ class Starting(Holding):
             answer.refused = {item: "gone" for item in items if item not in named}
             rows = [named[item] for item in dict.fromkeys(items) if item in named]
             if free:
-                ready = self.ready_rows(now, free, 0, node_id=node_id, tasks=tasks, ignore=named, lock=True)
+                ready = (
+                    self._ready_with_room(now, free, node_id, tasks, rooms, named.keys())
+                    if rooms
+                    else self.ready_rows(now, free, 0, node_id=node_id, tasks=tasks, ignore=named, lock=True)
+                )
                 answer.dry = _dry(free, ready)
                 rows += ready
             if rows:
                 jobs = self.jobs_by_id({row.job_id for row in rows if row.job_id}, lock=True)
                 starter = _Starter(node_id, now, tasks, jobs, self._rooms(jobs, rows), answer, self.next_revision)
+                if rooms:
+                    starter.task_rooms = _TaskRooms(rooms)
                 for row in rows:
                     starter.take(row)
                 self.update_executions(list(starter.changed.values()))
                 if freed := starter.given_up():
                     self.release_held(freed, now)
         return answer
+
+    def _ready_with_room(
+        self,
+        now: Instant,
+        free: Mapping[str, int],
+        node_id: str,
+        tasks: Collection[str] | None,
+        rooms: Sequence[TaskRoom],
+        named: Set[str],
+    ) -> list[Execution]:
+        """The best ready rows, no more of a task than it has room for: others are asked for in place of those."""
+        left, slots, chosen = _TaskRooms(rooms), dict(free), list[Execution]()
+        while True:
+            ignore = named | {row.id for row in chosen}
+            open_tasks = None if tasks is None else [task for task in tasks if not left.is_full(task)]
+            passed_over = False
+            for row in self.ready_rows(now, slots, 0, node_id=node_id, tasks=open_tasks, ignore=ignore, lock=True):
+                if left.is_full(row.work.task):
+                    passed_over = True
+                else:
+                    left.take(row.work.task)
+                    slots[row.work.queue] -= 1
+                    chosen.append(row)
+            if not passed_over or open_tasks is None:
+                return chosen
 
     def _rooms(self, jobs: Mapping[str, JobRecord], rows: Iterable[Execution]) -> dict[str, _Room]:
         exclusive = [job_id for job_id, record in jobs.items() if record.job.overlap is not _ALLOW]
@@ -96,6 +128,24 @@ def _room(rows: Iterable[Execution]) -> _Room:
     return room
 
 
+class _TaskRooms:
+    """How many more of each limited task may start; its names share one number."""
+
+    def __init__(self, rooms: Sequence[TaskRoom]) -> None:
+        self._left = [one.room for one in rooms]
+        self._place = {name: place for place, one in enumerate(rooms) for name in one.names}
+
+    def is_full(self, task: str) -> bool:
+        """Whether no more of it may start."""
+        place = self._place.get(task)
+        return place is not None and self._left[place] <= 0
+
+    def take(self, task: str) -> None:
+        """One more has started."""
+        if (place := self._place.get(task)) is not None:
+            self._left[place] -= 1
+
+
 @define
 class _Starter:
     """Takes the rows of one `start` call one after another and decides each."""
@@ -109,6 +159,7 @@ class _Starter:
     next_revision: Callable[[], int]
     changed: dict[str, Execution] = Factory(dict[str, Execution])
     revision: int = 0
+    task_rooms: _TaskRooms | None = None
 
     def take(self, row: Execution) -> None:
         """Start the row, settle it, hold it back, or say why not."""
@@ -142,6 +193,8 @@ class _Starter:
             return "for another node"
         if row.not_before > self.now:
             return "not due yet"
+        if self.task_rooms is not None and self.task_rooms.is_full(row.work.task):
+            return "no room for its task here"
         if record is not None and row.generation != record.generation:
             return self._renew(row, record)
         return self._no_code(row)
@@ -212,6 +265,8 @@ class _Starter:
             row.first_started_at = self.now
             if row.nominal is not None:
                 row.verdict = _FIRED
+        if self.task_rooms is not None:
+            self.task_rooms.take(row.work.task)
         self.answer.claims.append(_claim(row))
 
 

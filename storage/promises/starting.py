@@ -7,7 +7,7 @@ from ...model.filters import ExecutionFilter, JobFilter
 from ...model.instants import MINUTE, SECOND
 from ...model.job import JobState
 from ...model.policies import Misfire
-from ..protocol import Claim
+from ..protocol import Claim, TaskRoom
 from .ground import NODE, OTHER, T0, World, a_job, promise
 
 
@@ -168,6 +168,28 @@ def work_that_could_not_start_by_its_time_is_expired(world: World) -> None:
     on_time = world.enqueue(start_by=T0 + MINUTE)
     world.claim(on_time, T0 + MINUTE)
     world.check_law_1()
+
+
+@promise("QU9", "QU10")
+def no_more_of_a_task_starts_than_it_has_room_for(world: World) -> None:
+    """Named or not, under any of its names; the best of other tasks get the slots, and what is passed over waits."""
+    limited = [world.enqueue("limited" if index % 2 else "alias", priority=1) for index in range(5)]
+    full = world.enqueue("full", priority=2)
+    others = [world.enqueue("other") for _ in range(3)]
+    elsewhere = world.enqueue("limited", queue="mail")
+    rooms = [TaskRoom(("limited", "alias"), 3), TaskRoom(("full",), 0)]
+    tasks = ("limited", "alias", "full", "other")
+
+    first = world.store.start(NODE.id, T0, items=[limited[4], full], free={"default": 4}, tasks=tasks, rooms=rooms)
+
+    assert [claim.execution_id for claim in first.claims] == [limited[4], limited[0], limited[1], others[0]]
+    assert first.refused[full] == "no room for its task here"
+    second = world.store.start(
+        NODE.id, T0, free={"default": 9, "mail": 1}, tasks=tasks, rooms=[TaskRoom(("limited", "alias"), 1), rooms[1]]
+    )
+    assert [claim.execution_id for claim in second.claims] == [limited[2], *others[1:]]
+    assert second.dry == {"default", "mail"}
+    assert world.ready() == [full, limited[3], elsewhere]
 
 
 @promise("QE18")

@@ -1,0 +1,126 @@
+"""Stories of tasks of which only so many may run at once: what waits stands in nobody's way and is not forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clepsydra import Every, InvalidArgument, Job, SQLiteStorage, State, Task, UnknownTask
+
+from .support import World, slots, violations
+
+pytestmark = pytest.mark.anyio
+
+
+def limited_to(world: World, concurrency: int | None, *aliases: str) -> Task[..., Any]:
+    """`work`, of which only so many may run at once."""
+    return Task(world.tasks["work"].function, "limited", aliases, concurrency=concurrency)
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "count", "at_once"),
+    [
+        pytest.param(1, 3, 1, id="qu9"),
+        pytest.param(4, 4, 4, id="qu10"),
+        pytest.param(None, 20, 20, id="qu11"),
+        pytest.param(3, 20, 3, id="more than fit"),
+    ],
+)
+async def test_qu9_to_11_as_many_of_a_task_run_at_once_as_it_says(
+    concurrency: int | None, count: int, at_once: int
+) -> None:
+    world = World()
+    task = limited_to(world, concurrency)
+    async with world.scheduler(tasks=[task]) as scheduler:
+        handles = await scheduler.enqueue([task.call(seconds=1) for _ in range(count)])
+        await world.pass_time(count)
+
+        assert [await handle.state() for handle in handles] == [State.SUCCEEDED] * count
+    assert world.most_running == at_once
+    assert [ran.execution_id for ran in world.ran] == [handle.id for handle in handles]
+    assert [ran.at for ran in world.ran] == [index // at_once for index in range(count)]
+
+
+async def test_qu13_what_waited_at_the_boot_runs_as_many_at_once_as_the_task_says() -> None:
+    world = World()
+    task = limited_to(world, 4)
+    scheduler = world.scheduler(tasks=[task])
+    async with scheduler:
+        await scheduler.enqueue([task.call(seconds=1) for _ in range(8)], after=10)
+    world.clock.step(20)
+
+    async with scheduler:
+        await world.pass_time(2)
+
+    assert world.times("limited") == [20] * 4 + [21] * 4
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+async def test_a_task_that_is_full_and_hangs_keeps_no_other_of_its_queue_waiting(by_file: bool, tmp_path: Any) -> None:
+    world = World(stages=slots(4), storage=SQLiteStorage(tmp_path / "jobs.db") if by_file else World().storage)
+    hung: Task[..., Any] = Task(world.tasks["wait"].function, "hung", concurrency=2)
+    async with world.scheduler(tasks=[hung]) as scheduler:
+        await scheduler.enqueue([hung.call() for _ in range(100)], priority=9)
+        await scheduler.enqueue([world.tasks["note"].call() for _ in range(50)])
+        await scheduler.add_job(world.job("tick", Every(1)))
+        await world.pass_time(3)
+
+        assert world.running == 2
+        assert world.names().count("note") == 50
+        assert world.times("tick") == [1, 2, 3]
+        world.open_gate()
+        await world.pass_time(1)
+        assert world.running == 0
+        assert world.names().count("hung") == 100
+
+
+async def test_jobs_of_a_full_task_wait_for_one_another_and_each_time_is_accounted_for() -> None:
+    world = World()
+    task = limited_to(world, 1)
+    async with world.scheduler(tasks=[task]) as scheduler:
+        await scheduler.add_jobs([Job(name, task.call(seconds=4), Every(10)) for name in ("first", "second")])
+        await world.pass_time(29)
+
+        assert await violations(scheduler) == []
+    assert sorted(world.times("first") + world.times("second")) == [10, 14, 20, 24]
+
+
+async def test_the_names_of_a_task_share_its_concurrency() -> None:
+    world = World()
+    task = limited_to(world, 2, "old_name")
+    async with world.scheduler(tasks=[task]) as scheduler:
+        old: Task[..., Any] = Task(world.tasks["work"].function, "old_name")
+        await scheduler.enqueue([task.call(seconds=1), old.call(seconds=1)] * 3)
+        await world.pass_time(5)
+
+    assert len(world.ran) == 6
+    assert world.most_running == 2
+
+
+async def test_the_concurrency_of_a_task_is_tuned_while_it_runs() -> None:
+    world = World()
+    task = limited_to(world, 1)
+    async with world.scheduler(tasks=[task]) as scheduler:
+        await scheduler.enqueue([task.call(seconds=10) for _ in range(12)])
+        await world.pass_time(1)
+        assert world.running == 1
+
+        scheduler.tune(tasks={"limited": 3})
+        await world.pass_time(1)
+        assert world.running == 3
+        scheduler.tune(tasks={"limited": 2})
+        await world.pass_time(9)
+        assert world.running == 2
+        scheduler.tune(tasks={"limited": None})
+        await world.pass_time(1)
+        assert len(world.ran) == 12
+
+        scheduler.tune(tasks={"work": 1})
+        await scheduler.enqueue([world.tasks["work"].call(seconds=1) for _ in range(3)])
+        await world.pass_time(0.5)
+        assert world.names().count("work") == 1
+        with pytest.raises(UnknownTask, match="nobody"):
+            scheduler.tune(tasks={"nobody": 1})
+        with pytest.raises(InvalidArgument, match="tasks"):
+            scheduler.tune(tasks={"limited": 0})
