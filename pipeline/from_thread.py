@@ -21,7 +21,7 @@ from ..model.execution import Attempt, Execution, State, Verdict
 from ..model.filters import EVERY_EXECUTION, EVERY_JOB, ExecutionFilter, JobFilter, Order
 from ..model.job import Job, JobRecord
 from ..model.task import Call
-from ..storage.protocol import Cancelled, JobPage, Page
+from ..storage.protocol import Cancelled, JobPage, Page, TaskRow
 from .handles import ExecutionHandle
 from .health import Health
 from .options import EnqueueOptions
@@ -187,6 +187,10 @@ class FromThread:
     def wait_for_execution(self, execution_id: str, timeout: float | None = None) -> Execution:
         """As `Scheduler.wait_for_execution`."""
         return self._wait(lambda: self._scheduler.wait_for_execution(execution_id, timeout))
+
+    def list_tasks(self) -> Sequence[TaskRow]:
+        """As `Scheduler.list_tasks`."""
+        return self._wait(self._scheduler.list_tasks)
 
     def stats(self, where: ExecutionFilter = EVERY_EXECUTION) -> Mapping[State, int]:
         """As `Scheduler.stats`."""
