@@ -44,6 +44,11 @@ class ExecutionHandle:
             raise ExecutionFailed(self.id, execution.state.value, execution.error or execution.reason)
         return execution.value
 
+    async def error(self, timeout: timedelta | float | None = None) -> str | None:
+        """Wait, then the error it ended with, as text with its traceback; None when it succeeded."""
+        execution = await self.wait(timeout)
+        return None if execution.state is State.SUCCEEDED else execution.error or execution.reason
+
     async def cancel(self) -> bool:
         """Cancel it; False when it had ended already."""
         return bool(await self._scheduler.cancel_executions(ids=[self.id]))

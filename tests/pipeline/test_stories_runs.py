@@ -328,6 +328,34 @@ async def test_an_enqueued_call_runs_once_and_gives_its_result() -> None:
         assert handle.created
 
 
+async def test_a_handle_gives_the_error_with_its_traceback_or_none() -> None:
+    world = World()
+    async with world.running_with() as scheduler:
+        failing = await scheduler.enqueue(world.tasks["fail"].call())
+        good = await scheduler.enqueue(world.tasks["note"].call())
+        put_off = await scheduler.enqueue(world.tasks["note"].call(), after=60)
+        await put_off.cancel()
+
+        error = await failing.error(timeout=1)
+        assert error is not None
+        assert error.startswith("Traceback (most recent call last):")
+        assert 'raise ValueError("on purpose")' in error
+        assert error.endswith("ValueError: on purpose")
+        assert await good.error(timeout=1) is None
+        assert await put_off.error() == "cancelled on request"
+        with pytest.raises(ExecutionFailed, match="ValueError: on purpose"):
+            await failing.result()
+
+
+async def test_a_call_for_a_time_that_has_passed_runs_now() -> None:
+    world = World()
+    async with world.running_with() as scheduler:
+        await scheduler.enqueue(world.tasks["note"].call(), at=world.at(-3600))
+        await world.clock.settle()
+
+    assert world.times("note") == [0]
+
+
 async def test_a_call_may_be_put_off() -> None:
     world = World()
     async with world.running_with() as scheduler:
