@@ -270,13 +270,13 @@ class ExecutionBroadcaster:
         judged = self._judge(chosen, now)
         fires = [fire for _, fire in judged]
         answer = await self._lane.write(lambda store: store.fire(fires, now))
-        applied = set(answer.applied)
+        refused = answer.refused
         for entry, fire in judged:
             try:
-                if fire.job_id in applied:
-                    self._fired(entry, fire, now)
+                if fire.job_id in refused:
+                    self._refused(entry, refused[fire.job_id])
                 else:
-                    self._refused(entry, answer.refused[fire.job_id])
+                    self._fired(entry, fire, now)
             except Exception as error:
                 self._break(entry.record, error)
         self._after(answer, now)
@@ -322,21 +322,23 @@ class ExecutionBroadcaster:
         return chosen
 
     def _fired(self, entry: Entry, fire: Fire, now: Instant) -> None:
+        record = entry.record
         if fire.execution_id:
-            queue = entry.record.job.work.queue
+            queue = record.job.work.queue
             self._demand.sent(queue)
-            self._outbox.add(ExecutionDue(fire.execution_id, queue, entry.record, fire.nominal))
+            self._outbox.add(ExecutionDue(fire.execution_id, queue, record, fire.nominal))
         if fire.settled and self._emit.listening:
             self._tell_settled(entry, fire, now)
-        if self._timeline.get(entry.record.id) is not entry:
+        if self._timeline.get(record.id) is not entry:
             return
-        if now - entry.due <= entry.record.job.misfire.grace:
+        if entry.catching_up and now - entry.due <= record.job.misfire.grace:
             entry.catching_up = False
-        if entry.bound.driven_by == "completion":
+        driven_by = entry.bound.driven_by
+        if driven_by == "time":
+            self._timeline.arm(entry, fire.to)
+        elif driven_by == "completion":
             entry.cursor = fire.to
             self._park(entry)
-        elif entry.bound.driven_by == "time":
-            self._timeline.arm(entry, fire.to)
 
     def _refused(self, entry: Entry, refusal: Refusal) -> None:
         """The store knows better: another process fired it, or the job has changed, of which news will come."""

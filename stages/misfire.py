@@ -60,22 +60,24 @@ def due_of(job: Job, bound: BoundSchedule, nominal: Instant) -> Instant:
 
 def judge(entry: Entry, now: Instant, execution_id: str, next_after: NextAfter = _step) -> Fire:
     """The fire of a job whose next time is due."""
-    if entry.bound.driven_by != "time":
+    bound, job, nominal, due = entry.bound, entry.record.job, entry.nominal, entry.due
+    if bound.driven_by != "time":
         return _event_driven(entry, execution_id)
-    misfire = entry.record.job.misfire
-    following = entry.following = next_after(entry.bound, entry.nominal)
-    on_time = now - entry.due <= misfire.grace
+    following = entry.following = next_after(bound, nominal)
+    in_time = now - job.misfire.grace
     # With its jitter the following time is due later still.
-    if on_time and (following is None or following > now or due_of(entry.record.job, entry.bound, following) > now):
-        fire = _fire(entry, execution_id, entry.nominal, entry.due)
-        fire.finishes = following is None
-        fire.alone = entry.catching_up and entry.record.job.overlap is not Overlap.ALLOW
+    if due >= in_time and (following is None or following > now or due_of(job, bound, following) > now):
+        fire = _fire(entry, execution_id, nominal, due)
+        if following is None:
+            fire.finishes = True
+        if entry.catching_up:
+            fire.alone = job.overlap is not Overlap.ALLOW
     else:
         fire = _judge_overdue(entry, now, execution_id)
-        fire.finishes = entry.bound.next_after(fire.to) is None
-    if misfire.take == "latest" and fire.execution_id:
-        fire.coalesce_before = min(fire.nominal, now - misfire.grace)
-    if entry.bound.has_exclusions:
+        fire.finishes = bound.next_after(fire.to) is None
+    if job.misfire.take == "latest" and fire.execution_id:
+        fire.coalesce_before = fire.nominal if fire.nominal < in_time else in_time
+    if bound.has_exclusions:
         _account_for_exclusions(entry, fire)
     return fire
 

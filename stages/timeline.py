@@ -116,7 +116,8 @@ class Timeline:
 
     def arm_at(self, entry: Entry, nominal: Instant) -> None:
         """Wait for this nominal time."""
-        self._take_out(entry)
+        if entry.group is not None:
+            self._take_out(entry)
         if nominal <= entry.cursor:
             raise ScheduleError(f"it gave {nominal} after {entry.cursor}; a next time must be later (law 9)")
         entry.nominal = nominal

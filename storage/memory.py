@@ -13,7 +13,6 @@ job's horizon, and what is unfinished is never dropped nor passed by a horizon.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -32,6 +31,7 @@ from ..model.job import JobRecord, ScheduleEpoch
 from ..model.policies import count_of
 from ..model.strategies import Node
 from .ledger import Ledger
+from .memory_by_job import ExecutionsByJob
 from .memory_history import Bound, History
 from .memory_queues import WaitingQueues
 from .paging import EXECUTION_COLUMNS, JOB_COLUMNS, column_of, page_rows
@@ -73,75 +73,6 @@ class _Transaction:
             self._ended()
 
 
-class _OfJob:
-    """The executions of one job: those that are unfinished or occupy it, and the ids of those with a nominal time.
-
-    Most jobs have one execution at most that is open, and for a moment only: what is empty is not kept.
-    """
-
-    __slots__ = ("count", "marks", "nominals", "open")
-
-    def __init__(self) -> None:
-        self.count = 0
-        """Of all executions of the job, finished manual ones too."""
-        self.open: dict[str, Execution] | None = None
-        self.marks: dict[Instant, str | tuple[str, ...]] = {}
-        """By nominal time an id, or several where it has several targets. (Plain strings keep the dict out of the
-        garbage collector's rounds.)"""
-        self.nominals: list[Instant] | None = None
-        """The keys of `marks`, sorted when somebody asked."""
-
-    def add(self, row: Execution) -> None:
-        """A new execution of the job; `open` until it is filed as ended."""
-        self.count += 1
-        self.keep_open(row)
-        nominal = row.nominal
-        if nominal is not None:
-            others = self.marks.get(nominal)
-            self.marks[nominal] = row.id if others is None else (*_ids(others), row.id)
-            self.nominals = None
-
-    def remove(self, row: Execution) -> None:
-        """The inverse."""
-        self.count -= 1
-        self.close(row.id)
-        if row.nominal is not None:
-            others = self.marks.pop(row.nominal)
-            if isinstance(others, tuple):
-                left = tuple(other for other in others if other != row.id)
-                self.marks[row.nominal] = left[0] if len(left) == 1 else left
-            self.nominals = None
-
-    def keep_open(self, row: Execution) -> None:
-        """It is unfinished, or still occupies the job."""
-        if self.open is None:
-            self.open = {row.id: row}
-        else:
-            self.open[row.id] = row
-
-    def close(self, row_id: str) -> None:
-        """It has ended."""
-        if self.open is not None and self.open.pop(row_id, None) is not None and not self.open:
-            self.open = None
-
-    def between(self, start: Instant, end: Instant) -> list[Instant]:
-        """The nominal times in `[start, end)`, in order."""
-        if self.nominals is None:
-            self.nominals = sorted(self.marks)
-        return self.nominals[bisect_left(self.nominals, start) : bisect_left(self.nominals, end)]
-
-    def oldest_unfinished(self) -> Instant | None:
-        """Where the job's horizon must stop."""
-        if not self.open:
-            return None
-        nominals = (row.nominal for row in self.open.values() if row.nominal is not None and row.state in UNFINISHED)
-        return min(nominals, default=None)
-
-
-def _ids(mark: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (mark,) if isinstance(mark, str) else mark
-
-
 class MemoryStorage(Ledger):
     """A `Storage` that lives as long as the object does: closed and opened again it still holds what it held.
 
@@ -165,7 +96,7 @@ class MemoryStorage(Ledger):
         self._history = History(keep, self._may_reach, self.raise_horizons)
         self._executions: dict[str, Execution] = {}
         self._attempts: dict[str, list[Attempt]] = {}
-        self._of_jobs: dict[str, _OfJob] = {}
+        self._by_job = ExecutionsByJob(self._executions)
         self._waiting = WaitingQueues()
         self._running: dict[str, Execution] = {}
         """Those in state running, and those cancelled whose task has not stopped yet."""
@@ -363,8 +294,7 @@ class MemoryStorage(Ledger):
 
     def _may_reach(self, job_id: str, horizon: Instant) -> bool:
         """Whether a job's horizon would not pass its oldest unfinished execution."""
-        of_job = self._of_jobs.get(job_id)
-        oldest = None if of_job is None else of_job.oldest_unfinished()
+        oldest = self._by_job.oldest_unfinished(job_id)
         return oldest is None or horizon <= oldest
 
     def insert_ranges(self, ranges: Sequence[Range]) -> None:
@@ -380,9 +310,9 @@ class MemoryStorage(Ledger):
         return [
             _mark(job_id, nominal, self._executions[row_id])
             for job_id in sorted(set(job_ids))
-            if (of_job := self._of_jobs.get(job_id)) is not None
+            if (of_job := self._by_job.get(job_id)) is not None
             for nominal in of_job.between(start, end)
-            for row_id in sorted(_ids(of_job.marks[nominal]))
+            for row_id in sorted(of_job.ids_at(nominal))
         ]
 
     # ---- executions
@@ -397,26 +327,17 @@ class MemoryStorage(Ledger):
     def insert_executions(self, rows: Sequence[Execution]) -> None:
         """All or none."""
         for index, row in enumerate(rows):
-            of_job = None if row.job_id is None else self._of_jobs.get(row.job_id)
-            if row.id in self._executions or (of_job is not None and self._is_taken(row, of_job)):
+            job_id = row.job_id
+            if row.id in self._executions or (job_id is not None and not self._by_job.add(job_id, row)):
                 self.delete_execution_rows([inserted.id for inserted in rows[:index]])
                 raise StoreError(
                     f"execution {row.id}, or one of the same job, nominal time and target, is stored already"
                 )
             self._executions[row.id] = row
-            if row.job_id is not None:
-                if of_job is None:
-                    of_job = self._of_jobs[row.job_id] = _OfJob()
-                of_job.add(row)
             if row.state is _PENDING and row.key is None and not row.target:  # a short way for nearly all
                 self._waiting.put_new(row)
             else:
                 self._file(row)
-
-    def _is_taken(self, row: Execution, of_job: _OfJob) -> bool:
-        """Whether the job has an execution of the same nominal time and target."""
-        others = None if row.nominal is None else of_job.marks.get(row.nominal)
-        return others is not None and any(self._executions[other].target == row.target for other in _ids(others))
 
     def update_executions(self, rows: Sequence[Execution]) -> None:
         """Take the rows in the place of those stored, which they mostly are."""
@@ -445,10 +366,7 @@ class MemoryStorage(Ledger):
         else:
             self._finished.pop(row_id, None)
         if row.job_id is not None:
-            if ended:
-                self._of_jobs[row.job_id].close(row_id)
-            else:
-                self._of_jobs[row.job_id].keep_open(row)
+            self._by_job.file(row.job_id, row)
         if state is _PLACING or row_id in self._placing:
             self._mark_member(self._placing, row_id, state is _PLACING)
         if row.target or row_id in self._targeted:
@@ -486,10 +404,7 @@ class MemoryStorage(Ledger):
                 self._unfile(row)
             self._attempts.pop(row_id, None)
             if row.job_id is not None:
-                of_job = self._of_jobs[row.job_id]
-                of_job.remove(row)
-                if not of_job.count:
-                    del self._of_jobs[row.job_id]
+                self._by_job.remove(row.job_id, row)
 
     def _unfile(self, row: Execution) -> None:
         """Take a row that is not finished out of all indexes."""
@@ -513,22 +428,12 @@ class MemoryStorage(Ledger):
 
     def unfinished_of_jobs(self, job_ids: Collection[str], *, lock: bool = False) -> dict[str, list[Execution]]:
         """Per job, by id."""
-        found: dict[str, list[Execution]] = {}
-        for job_id in job_ids:
-            of_job = self._of_jobs.get(job_id)
-            if of_job is None or of_job.open is None:
-                continue
-            rows = list(of_job.open.values())
-            if len(rows) > 1:
-                rows.sort(key=attrgetter("id"))
-            found[job_id] = rows if lock else [_copy(row) for row in rows]
-        return found
+        found = self._by_job.open_of(job_ids)
+        return found if lock else {job_id: [_copy(row) for row in rows] for job_id, rows in found.items()}
 
     def crowded_jobs(self, job_ids: Collection[str]) -> dict[str, list[Execution]]:
         """Without a list for each job that has but one."""
-        of_jobs = self._of_jobs
-        crowded = [job_id for job_id in job_ids if (own := of_jobs.get(job_id)) and own.open and len(own.open) > 1]
-        return self.unfinished_of_jobs(crowded, lock=True) if crowded else {}
+        return self._by_job.open_of(job_ids, least=2)
 
     def unfinished_with_keys(self, tasks_and_keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Execution]:
         """By task and key."""
@@ -655,7 +560,7 @@ class MemoryStorage(Ledger):
             job_id, nominal = row.job_id, row.nominal
             if job_id is not None and nominal is not None:
                 if job_id not in stops:
-                    stops[job_id] = self._of_jobs[job_id].oldest_unfinished()
+                    stops[job_id] = self._by_job.oldest_unfinished(job_id)
                 stop = stops[job_id]
                 if stop is not None and stop <= nominal:
                     continue
@@ -670,7 +575,7 @@ class MemoryStorage(Ledger):
         return self._history.forget_removed(before, limit, self._has_executions)
 
     def _has_executions(self, job_id: str, since: Instant | None, until: Instant | None) -> bool:
-        of_job = self._of_jobs.get(job_id)
+        of_job = self._by_job.get(job_id)
         if of_job is None or since is None or until is None:
             return of_job is not None
         return bool(of_job.between(since + 1, until + 1))

@@ -175,7 +175,7 @@ class _Starter:
         verdict = _verdict_instead(row, record, self.now)
         if verdict is not None:
             self._settle(row, *verdict)
-        elif record is None or self._has_room(row, record):
+        elif not self.rooms or record is None or self._has_room(row, record):
             self._start(row)
 
     def given_up(self) -> set[str]:

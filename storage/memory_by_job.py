@@ -1,0 +1,155 @@
+"""The executions of each job in the memory store: which of them are open, and which nominal times they have.
+
+A job's only execution stands for itself: that is the case of everything that runs once, and of each job's first run. An
+index is made of it when a second one comes, or when somebody asks for its times.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Mapping
+from operator import attrgetter
+
+from ..model.execution import FINISHED, UNFINISHED, Execution
+from ..model.instants import Instant
+
+
+class OfJob:
+    """The executions of one job: those that are unfinished or occupy it, and the ids of those with a nominal time."""
+
+    __slots__ = ("count", "marks", "nominals", "open")
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Of all executions of the job, finished manual ones too."""
+        self.open: dict[str, Execution] = {}
+        self.marks: dict[Instant, str | tuple[str, ...]] = {}
+        """By nominal time an id, or several where it has several targets. (Plain strings keep the dict out of the
+        garbage collector's rounds.)"""
+        self.nominals: list[Instant] | None = None
+        """The keys of `marks`, sorted when somebody asked."""
+
+    def add(self, row: Execution) -> None:
+        """A new execution of the job."""
+        self.count += 1
+        self.file(row)
+        nominal = row.nominal
+        if nominal is not None:
+            others = self.marks.get(nominal)
+            self.marks[nominal] = row.id if others is None else (*_ids(others), row.id)
+            self.nominals = None
+
+    def file(self, row: Execution) -> None:
+        """It is open, or is not any more."""
+        if is_open(row):
+            self.open[row.id] = row
+        else:
+            self.open.pop(row.id, None)
+
+    def remove(self, row: Execution) -> None:
+        """The inverse of `add`."""
+        self.count -= 1
+        self.open.pop(row.id, None)
+        if row.nominal is not None:
+            others = self.marks.pop(row.nominal)
+            if isinstance(others, tuple):
+                left = tuple(other for other in others if other != row.id)
+                self.marks[row.nominal] = left[0] if len(left) == 1 else left
+            self.nominals = None
+
+    def ids_at(self, nominal: Instant) -> tuple[str, ...]:
+        """The executions of a nominal time."""
+        mark = self.marks.get(nominal)
+        return () if mark is None else _ids(mark)
+
+    def between(self, start: Instant, end: Instant) -> list[Instant]:
+        """The nominal times in `[start, end)`, in order."""
+        if self.nominals is None:
+            self.nominals = sorted(self.marks)
+        return self.nominals[bisect_left(self.nominals, start) : bisect_left(self.nominals, end)]
+
+    def oldest_unfinished(self) -> Instant | None:
+        """The earliest nominal time that is not settled."""
+        nominals = (row.nominal for row in self.open.values() if row.nominal is not None and row.state in UNFINISHED)
+        return min(nominals, default=None)
+
+
+def _ids(mark: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (mark,) if isinstance(mark, str) else mark
+
+
+def is_open(row: Execution) -> bool:
+    """Whether it counts for its job: unfinished, or its task has not stopped yet."""
+    return row.occupies or row.state not in FINISHED
+
+
+class ExecutionsByJob:
+    """An `OfJob` for each job that has several executions, and the execution itself for each that has one."""
+
+    def __init__(self, executions: Mapping[str, Execution]) -> None:
+        self._executions = executions
+        self._only: dict[str, Execution] = {}
+        self._of_jobs: dict[str, OfJob] = {}
+
+    def add(self, job_id: str, row: Execution) -> bool:
+        """A new execution of the job. False: it has one of the same nominal time and target, and nothing is added."""
+        of_job = self._of_jobs.get(job_id)
+        if of_job is None:
+            if job_id not in self._only:
+                self._only[job_id] = row
+                return True
+            of_job = self._index(job_id, self._only.pop(job_id))
+        if row.nominal is not None:
+            others = of_job.ids_at(row.nominal)
+            if others and any(self._executions[other].target == row.target for other in others):
+                return False
+        of_job.add(row)
+        return True
+
+    def file(self, job_id: str, row: Execution) -> None:
+        """It has changed, and is perhaps another object than before."""
+        if job_id in self._only:
+            self._only[job_id] = row
+        else:
+            self._of_jobs[job_id].file(row)
+
+    def remove(self, job_id: str, row: Execution) -> None:
+        """It is forgotten."""
+        if self._only.pop(job_id, None) is not None:
+            return
+        of_job = self._of_jobs[job_id]
+        of_job.remove(row)
+        if not of_job.count:
+            del self._of_jobs[job_id]
+
+    def get(self, job_id: str) -> OfJob | None:
+        """All about one job; None: it has no execution."""
+        only = self._only.pop(job_id, None)
+        return self._of_jobs.get(job_id) if only is None else self._index(job_id, only)
+
+    def oldest_unfinished(self, job_id: str) -> Instant | None:
+        """Where the job's horizon must stop."""
+        only = self._only.get(job_id)
+        if only is not None:
+            return only.nominal if only.state in UNFINISHED else None
+        of_job = self._of_jobs.get(job_id)
+        return None if of_job is None else of_job.oldest_unfinished()
+
+    def open_of(self, job_ids: Collection[str], *, least: int = 1) -> dict[str, list[Execution]]:
+        """By job its open executions, by id, where there are at least so many."""
+        found: dict[str, list[Execution]] = {}
+        for job_id in job_ids:
+            only = self._only.get(job_id)
+            if only is not None:
+                if least == 1 and is_open(only):
+                    found[job_id] = [only]
+                continue
+            of_job = self._of_jobs.get(job_id)
+            if of_job is not None and len(of_job.open) >= least:
+                found[job_id] = sorted(of_job.open.values(), key=attrgetter("id"))
+        return found
+
+    def _index(self, job_id: str, row: Execution) -> OfJob:
+        of_job = self._of_jobs[job_id] = OfJob()
+        of_job.add(row)
+        return of_job
