@@ -17,7 +17,7 @@ from typing import assert_never
 from ..model import events
 from ..model.bound import BoundSchedule
 from ..model.clock import Clock
-from ..model.execution import UNFINISHED, Execution, Kind, State
+from ..model.execution import UNSTARTED, Execution, Kind
 from ..model.filters import ExecutionFilter, JobFilter, Order
 from ..model.ids import IdMaker
 from ..model.instants import MILLISECOND, SECOND, Instant
@@ -44,6 +44,8 @@ from .stored_work import StoredWork
 from .timeline import Timeline
 
 log = logging.getLogger("clepsydra.execution_broadcaster")
+
+_PAGE = 500
 
 _MOST_COUNTED = 64
 
@@ -464,15 +466,26 @@ def _waiting_in(
 
 def _ends_of(store: Storage, job_ids: Sequence[str]) -> tuple[set[str], dict[str, Instant]]:
     """Which jobs have an unfinished execution, and when the last one of the others ended."""
-    busy: set[str] = set()
+    # What is cancelled occupies its job until its task has stopped; what a dead node left running, and
+    # `recovery="keep"` keeps, does not.
+    busy = {row.job_id for row in _running_in(store) if row.occupies and row.job_id in job_ids}
     ends: dict[str, Instant] = {}
     for job_id in job_ids:
-        waiting = store.list_executions(ExecutionFilter(job_ids=[job_id], states=UNFINISHED)).items
-        # What a dead node left running and `recovery="keep"` keeps does not hold up its job.
-        if any(row.occupies or row.state is not State.RUNNING for row in waiting):
+        if store.list_executions(ExecutionFilter(job_ids=[job_id], states=UNSTARTED), limit=1).items:
             busy.add(job_id)
+        if job_id in busy:
             continue
         last = store.list_executions(ExecutionFilter(job_ids=[job_id]), Order.FINISHED_DESC, 1).items
         if last and last[0].finished_at is not None:
             ends[job_id] = last[0].finished_at
-    return busy, ends
+    return {job_id for job_id in busy if job_id is not None}, ends
+
+
+def _running_in(store: Storage) -> list[Execution]:
+    """On all nodes: no more than there are slots."""
+    rows: list[Execution] = []
+    page = store.running(limit=_PAGE)
+    while page:
+        rows += page
+        page = store.running(limit=_PAGE, after=page[-1].attempt_id) if len(page) == _PAGE else ()
+    return rows

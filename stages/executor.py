@@ -171,9 +171,8 @@ class Executor:
         if not outcomes:
             return
         now = self._clock.now()
-        for outcome in outcomes:
-            if outcome.next_attempt_id and outcome.attempt_id in finished.applied:
-                self._demand.want(self._pool.queue_of(outcome.attempt_id), outcome.not_before)
+        for queue, at in finished.follows.items():
+            self._demand.want(queue, at)
         for queue in finished.ready:
             self._demand.want(queue, now)
         for job_id, at in finished.ended:

@@ -276,7 +276,7 @@ class JobBroadcaster:
             self._withdraw_old(before, change.record)
             if change.change == "added" and change.record.job.immediate:
                 self._request_run(change.record, change.record.created_at)
-            if change.settled or change.change == "updated":
+            if change.settled or change.change in ("updated", "rescheduled"):
                 self._tell_of_waiting(change.record)
 
     def _tell_of_waiting(self, record: JobRecord) -> None:

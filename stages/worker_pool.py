@@ -196,12 +196,8 @@ class WorkerPool:
         """Slots taken, of every queue that has any taken or unrecorded."""
         return {queue: self._busy.get(queue, 0) for queue in {**self._busy, **self._unrecorded}}
 
-    def queue_of(self, attempt_id: str) -> str:
-        """The queue of an attempt that runs here, or whose outcome is not acknowledged."""
-        return self.claim_of(attempt_id).work.queue
-
     def claim_of(self, attempt_id: str) -> Claim:
-        """The claim of such an attempt."""
+        """The claim of an attempt that runs here, or whose outcome is not acknowledged."""
         run = self._runs.get(attempt_id)
         return run.claim if run is not None else self._outbox[attempt_id][1]
 

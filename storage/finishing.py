@@ -113,6 +113,7 @@ class _Desk:
             self.answer.stale.add(outcome.attempt_id)
         elif outcome.next_attempt_id and row.attempt_id == outcome.next_attempt_id:
             self.answer.applied.add(outcome.attempt_id)  # its own repeat: that attempt follows already
+            self._note_follower(row)
         elif row.attempt_id != outcome.attempt_id or (row.node is not None and row.node != outcome.node):
             self.answer.stale.add(outcome.attempt_id)
         elif row.state in FINISHED:
@@ -150,3 +151,8 @@ class _Desk:
             row.error = outcome.error
         follows = row.attempt + 1 if outcome.ending is Ending.RETRY else row.attempt
         try_again(row, outcome.next_attempt_id, outcome.not_before, follows, self.jobs.get(row.job_id or ""))
+        self._note_follower(row)
+
+    def _note_follower(self, row: Execution) -> None:
+        known = self.answer.follows.get(row.work.queue)
+        self.answer.follows[row.work.queue] = row.not_before if known is None else min(known, row.not_before)

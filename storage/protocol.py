@@ -228,6 +228,8 @@ class Finished:
     """Attempt ids whose lease was not theirs any more: ignored (law 3)."""
     ready: dict[str, int] = Factory(dict[str, int])
     """Executions per queue that became ready by it: what overlap held back."""
+    follows: dict[str, Instant] = Factory(dict[str, Instant])
+    """Per queue when the first of the attempts that follow may start: in the queue that the job names by now."""
     ended: list[tuple[str, Instant]] = Factory(list[tuple[str, Instant]])
     """Jobs of which an execution has ended, and when."""
 

@@ -1,5 +1,3 @@
-# mypy: ignore-errors
-# pyright: basic, reportArgumentType=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 """Random lives of the whole chain (GS15): commands, time, crashes of stages and a failing store, against a small model.
 
 Hypothesis draws a list of operations; one async test lives through them, on both event loops, and asks the model after
@@ -60,12 +58,14 @@ from clepsydra.model.errors import ClepsydraError
 from clepsydra.model.execution import UNFINISHED, UNSTARTED
 from clepsydra.model.instants import SECOND
 from clepsydra.model.policies import DEFAULT_MISFIRE
+from clepsydra.model.redeploy import evolve_state
 from clepsydra.stages.misfire import due_of
 from clepsydra.stages.running import Run
 from clepsydra.storage.audit import audit
 from clepsydra.storage.protocol import Fire, Fired
 
 from . import reference_model as model
+from .reference_model import Command
 from .support import FAR, FaultyStorage, When, World, chain_of
 
 NAMES = ("a", "b", "c")
@@ -635,8 +635,8 @@ class ChainLife:
                 await self.command(name, model.Change(JobState.STOPPED), lambda: self.scheduler.stop_job(name))
             case Enqueue():
                 await self.enqueue(op)
-            case Meddle(what, name):
-                await self.meddle(what, name)
+            case Meddle(what, whose):
+                await self.meddle(what, whose)
             case _:
                 assert_never(op)
 
@@ -662,7 +662,7 @@ class ChainLife:
             paused=op.paused,
         )
 
-    async def command(self, name: str, command: model.Command, give: Callable[[], Awaitable[Any]]) -> None:
+    async def command(self, name: str, command: Command, give: Callable[[], Awaitable[Any]]) -> None:
         """Give a command about a job; the model learns what is known of its effect."""
         before = self.model.asked(name, command)
         try:
@@ -845,7 +845,7 @@ def _overdue(record: JobRecord, now: int) -> list[str]:
 
 
 def _with_state(job: Job, paused: bool) -> Job:
-    return model.evolve_state(job, JobState.PAUSED if paused else JobState.ACTIVE)
+    return evolve_state(job, JobState.PAUSED if paused else JobState.ACTIVE)
 
 
 def _elapsed(world: World) -> float:
@@ -987,6 +987,25 @@ ONCE_WRONG: dict[str, list[Operation]] = {
         Pass(13),
         Outage(),
         Restart(fresh=True),
+    ],
+    "a snoozed run moves to the queue that its job names by now": [
+        Add(task="snoozes", run_on=Random()),
+        Pass(7),
+        Add(task="fails", schedule="reboot", queue="other", paused=True),
+        Pass(40),
+    ],
+    "a failed run is tried again in the queue that its job names by now": [
+        Add(task="fails", schedule="reboot", retry=3),
+        Pass(0.5),
+        Add(task="fails", schedule="reboot", retry=3, queue="other"),
+        Pass(40),
+    ],
+    "a job that catches up rests until what was cancelled has stopped": [
+        Add(task="stubborn", misfire=Misfire("all")),
+        Step(40),
+        Pass(1),
+        Meddle("cancel", "a"),
+        Pass(2),
     ],
     "a new try on request begins beside nobody": [
         Add(task="long", schedule="reboot", recovery=Recovery.FAIL),

@@ -262,7 +262,7 @@ async def test_slots_and_outcomes_are_counted_by_queue() -> None:
 
         assert (it.pool.busy("slow"), it.pool.busy("quick"), it.pool.busy("other")) == (2, 0, 0)
         assert it.pool.busy_queues() == {"slow": 2, "quick": 0}
-        assert it.pool.queue_of(slow[0]) == "slow"
+        assert it.pool.claim_of(slow[0]).work.queue == "slow"
         for attempt_id in slow:
             it.cancel(attempt_id)
         await it.outcomes()
