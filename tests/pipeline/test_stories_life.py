@@ -222,6 +222,7 @@ async def current_sleep(seconds: float) -> None:
 
 
 async def test_jq22_a_drain_that_takes_too_long_says_so() -> None:
+    """Decided differently: it answers, and what runs goes on until the scheduler is left."""
     world = World()
     async with world.running_with() as scheduler:
         await scheduler.enqueue(world.tasks["work"].call(seconds=50))

@@ -15,6 +15,7 @@ from clepsydra.stages.misfire import Entry, judge
 
 
 def test_or27_a_date_that_no_calendar_has_is_refused() -> None:
+    """Decided differently: when the schedule is made, before anything is added."""
     with pytest.raises(ScheduleError, match="30"):
         Cron("0 0 30 2 *")
 

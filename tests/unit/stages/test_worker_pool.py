@@ -480,6 +480,8 @@ async def test_stop_iteration_from_a_plain_function_is_a_failure() -> None:
 
 @pytest.mark.parametrize("kind", ["at once", "after a wait", "in a group", "in a thread"])
 async def test_jq24_a_keyboard_interrupt_is_recorded_and_comes_out_of_the_pool_bare(kind: str) -> None:
+    """Decided differently: it is somebody's wish to end the program, and so not the task's failure alone."""
+
     async def task() -> None:
         if kind == "in a group":
             raise BaseExceptionGroup("group", [KeyboardInterrupt()])
