@@ -13,7 +13,6 @@ import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Generator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import timedelta
@@ -25,6 +24,7 @@ from attrs import evolve
 from ..model.errors import InvalidArgument, StoreError, StoreTooNew, StoreUnavailable
 from ..model.instants import SECOND, Instant, to_micros
 from ..model.strategies import Node
+from .forks import watch_forks
 from .joining import Joined
 from .ledger import Ledger
 from .sqlite_connections import Connections, Session, connect, store_error, write_access
@@ -82,7 +82,9 @@ class SQLiteStorage(SQLiteTables, Ledger):
                 self._open(node)
 
     def _open(self, node: Node) -> None:
-        self._watch_forks()
+        if not self._watches_forks:
+            self._watches_forks = True
+            watch_forks(self._forget_parent)
         self._prepare()
         self._damaged.clear()
         self._connections.open()
@@ -248,19 +250,6 @@ class SQLiteStorage(SQLiteTables, Ledger):
             )
 
     # ---- forks
-
-    def _watch_forks(self) -> None:
-        if self._watches_forks or not hasattr(os, "register_at_fork"):
-            return
-        self._watches_forks = True
-        this = weakref.ref(self)
-
-        def in_child() -> None:
-            storage = this()
-            if storage is not None:
-                storage._forget_parent()
-
-        os.register_at_fork(after_in_child=in_child)
 
     def _forget_parent(self) -> None:
         """A child of `fork` has neither node nor connections of its parent; it may open the store for itself."""

@@ -1,0 +1,462 @@
+"""Connections to one PostgreSQL database: one for each thread, their transactions, and what their errors mean.
+
+Everything that is set is set for one transaction (`SET LOCAL`), so that a proxy which hands each transaction to another
+connection does no harm. A transaction that writes reads what is committed when each of its statements begins, and locks
+what it is going to change; one that only reads has one snapshot. Locks are taken in one order by everybody: the turn,
+jobs, keys, executions, the revision, each by id. Whoever needs one out of that order, as a batch of calls in one
+transaction may, does not wait for it but gives up and begins anew, so that nobody waits in a circle.
+
+A connection that is lost is replaced. One that was given up on (`discard`) is never used again: its thread, should it
+ever come back, finds that its transaction cannot go on, while the next call opens another. A child made by `fork`
+inherits the connections of its parent and must not touch them. Knows no tables.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from enum import IntEnum
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+import psycopg
+from attrs import frozen
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+from psycopg.types.numeric import Int8Dumper
+
+from ..model.errors import StoreError, StoreUnavailable
+from .postgres_schema import quoted
+from .rows import Known, Row
+from .threads import start_daemon
+
+Connection: TypeAlias = psycopg.Connection[Row]
+
+_KEEPALIVE: Final = {
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+"""A host that has vanished is noticed within half a minute, where the connection string does not say otherwise."""
+_STATEMENTS: Final = 256
+"""How many prepared statements a connection keeps."""
+
+
+class Turn(IntEnum):
+    """What is locked, in the order in which it is."""
+
+    TURN = 0
+    JOB = 1
+    KEY = 2
+    EXECUTION = 3
+    REVISION = 4
+
+
+@frozen
+class Settings:
+    """How connections are made and used."""
+
+    dsn: str
+    schema: str
+    connect_timeout: float
+    statement_timeout: float
+    pooled: bool
+
+    def conninfo(self) -> dict[str, Any]:
+        """The connection string, with what it does not say itself."""
+        known: dict[str, Any] = {
+            **_KEEPALIVE,
+            "application_name": "clepsydra",
+            "connect_timeout": str(max(2, round(self.connect_timeout))),  # libpq waits for two seconds at least
+        }
+        return known | conninfo_to_dict(self.dsn)
+
+    @property
+    def where(self) -> str:
+        """The place, for messages: without a password."""
+        said = conninfo_to_dict(self.dsn)
+        host = said.get("host") or "the local server"
+        port = f":{said['port']}" if said.get("port") else ""
+        return f"schema {self.schema!r} of {said.get('dbname') or 'the default database'} at {host}{port}"
+
+
+class Statements:
+    """Statements on one connection, and what is known of the transaction that they are in."""
+
+    def __init__(self, connection: Connection, where: str, *, prepare: bool | None = None) -> None:
+        self.connection = connection
+        self.where = where
+        self._prepare = prepare
+        self.stale = False
+        """Given up on: it must do nothing any more."""
+        self.writing = False
+        self.failed = False
+        """A part of the transaction has failed: none of it may be committed."""
+        self.known: dict[str, Known] = {}
+        """The executions that this transaction has read or written, as the database has them now."""
+        self.named: set[tuple[str, str]] = set()
+        """Names and ids of jobs that the database has in `job_names`."""
+        self.highest: tuple[int, str] = (-1, "")
+        """The last of the locks that the transaction holds."""
+        self.last_words: dict[str, tuple[str, Sequence[Any]]] = {}
+        """Statements that the transaction ends with, so that what they lock is locked for a moment only."""
+        self.newsworthy = False
+        """Whether it has written what other nodes may be waiting for."""
+
+    def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """All rows of a query."""
+        try:
+            return self._execute(sql, parameters).fetchall()
+        except (psycopg.Error, ValueError, OverflowError) as error:
+            raise self._failure(error) from error
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Execute a statement; how many rows it changed."""
+        try:
+            return self._execute(sql, parameters).rowcount
+        except (psycopg.Error, ValueError, OverflowError) as error:
+            raise self._failure(error) from error
+
+    def run_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute a statement once for each row: all of them travel together."""
+        if self.stale or self.failed:
+            raise self._refusal()
+        try:
+            with psycopg.Cursor(self.connection) as cursor:
+                cursor.executemany(_marked(sql), rows)
+        except (psycopg.Error, ValueError, OverflowError) as error:
+            raise self._failure(error) from error
+
+    def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> psycopg.Cursor[Row]:
+        if self.stale or self.failed:
+            raise self._refusal()
+        return psycopg.Cursor(self.connection).execute(_marked(sql), parameters, prepare=self._prepare)
+
+    # ---- locks
+
+    def may_wait(self, turn: Turn, least: str | None) -> bool:
+        """Whether a lock may be waited for: not once a later one is held. `least`: the first id, if it is known."""
+        return self.highest < (turn, least or "")
+
+    def holds(self, turn: Turn, ids: Collection[str]) -> None:
+        """Remember that these are locked."""
+        if ids:
+            self.highest = max(self.highest, (turn, max(ids)))
+
+    def locking(self, turn: Turn, least: str | None = None) -> str:
+        """What a query of rows that are to be changed ends with."""
+        return " FOR UPDATE" if self.may_wait(turn, least) else " FOR UPDATE NOWAIT"
+
+    def out_of_turn(self) -> StoreError:
+        """The error of one who must not wait for a lock that others hold."""
+        self.failed = True
+        return StoreUnavailable(f"{self.where}: {_BEGUN_ANEW}")
+
+    def _failure(self, error: Exception) -> StoreError:
+        self.failed = True
+        return self._refusal() if self.stale else store_error(error, self.where)
+
+    def _refusal(self) -> StoreError:
+        if self.stale:
+            return StoreUnavailable(f"{self.where}: this call was given up on; what it had not committed is undone")
+        return StoreError(f"{self.where}: a part of the transaction has failed, so all of it is undone")
+
+
+class Session(Statements):
+    """One thread's connection, and its transactions."""
+
+    def __init__(self, connection: Connection, settings: Settings, on_news: Callable[[], None]) -> None:
+        super().__init__(connection, settings.where)
+        self.thread = threading.current_thread()
+        self.lock = threading.Lock()
+        """Held while a transaction is under way."""
+        self.depth = 0
+        self._on_news = on_news
+        self._begin_writing = _beginning(settings, "READ WRITE")
+        self._begin_reading = _beginning(settings, "ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+    # ---- transactions
+
+    @contextmanager
+    def block(self) -> Generator[None]:
+        """The outermost block of a transaction or of a snapshot, which `begin` has begun."""
+        try:
+            try:
+                yield
+                self._commit()
+            except BaseException:
+                self._roll_back()
+                raise
+        finally:
+            self.depth = 0
+            self.known.clear()
+            self.lock.release()
+            if self.stale:
+                self.close()
+
+    @contextmanager
+    def inner_block(self, writing: bool) -> Generator[None]:
+        """A block inside another joins it; if it raises, all is undone."""
+        if writing and not self.writing:
+            raise RuntimeError("a transaction cannot begin inside a snapshot that is being read")
+        self.depth += 1
+        try:
+            yield
+        except BaseException:
+            self.failed = True
+            raise
+        finally:
+            self.depth -= 1
+
+    def begin(self, writing: bool) -> None:
+        """Begin, for `block` to end. If it raises, nothing was begun."""
+        self.lock.acquire()
+        try:
+            self.depth, self.writing, self.failed = 1, writing, False
+            self.highest = (-1, "")
+            self.last_words.clear()
+            self.newsworthy = False
+            if self.stale:
+                raise self._refusal()
+            try:
+                # Several statements at once, in one journey; such cannot be prepared.
+                begin = self._begin_writing if writing else self._begin_reading
+                self.connection.execute(begin, prepare=False)
+            except psycopg.Error as error:
+                raise self._failure(error) from error
+        except BaseException:
+            self.depth = 0
+            self._roll_back()
+            self.lock.release()
+            raise
+
+    def _commit(self) -> None:
+        for sql, parameters in self.last_words.values():
+            self.run(sql, parameters)
+        self.run("COMMIT")
+        if self.newsworthy:
+            self._on_news()
+
+    def _roll_back(self) -> None:
+        self.named.clear()
+        with suppress(psycopg.Error):
+            if not self.lost and self.connection.info.transaction_status is not TransactionStatus.IDLE:
+                self.connection.execute("ROLLBACK", prepare=False)
+            if self.connection.info.transaction_status is not TransactionStatus.IDLE:
+                self.connection.close()
+
+    # ---- the end
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is of no use any more."""
+        return self.stale or self.connection.closed
+
+    def give_up(self) -> None:
+        """From any thread: let nothing more be done with it. Does not wait for the server."""
+        self.stale = True
+        if not self.close():
+            break_off(self.connection)
+
+    def close(self) -> bool:
+        """Close it unless its thread is using it; that thread closes it then, when it comes back."""
+        if not self.lock.acquire(blocking=False):
+            return False
+        try:
+            with suppress(psycopg.Error):
+                self.connection.close()
+        finally:
+            self.lock.release()
+        return True
+
+
+class Connections:
+    """The sessions of a database, one for each thread, opened when they are first needed."""
+
+    def __init__(self, settings: Settings, check: Callable[[Connection], None], on_news: Callable[[], None]) -> None:
+        self.settings = settings
+        self._check = check
+        self._on_news = on_news
+        self._guard = threading.Lock()
+        self._sessions: list[Session] = []
+        self._here = threading.local()
+        self._inherited: list[Session] = []
+        self._closed = True
+
+    def open(self) -> None:
+        """From now on sessions may be opened."""
+        self._closed = False
+
+    def close(self) -> None:
+        """Give up on every session, and open no other. Idempotent."""
+        self._closed = True
+        self.discard()
+
+    def current(self) -> Session:
+        """The session of this thread, which must be inside a block."""
+        session: Session | None = getattr(self._here, "session", None)
+        if session is None or not session.depth:
+            raise RuntimeError("tables are read and written inside transaction() or reading() only")
+        return session
+
+    @contextmanager
+    def block(self, writing: bool) -> Generator[None]:
+        """A transaction, or a snapshot; inside another block it is that one."""
+        session: Session | None = getattr(self._here, "session", None)
+        if session is not None and session.depth:
+            with session.inner_block(writing):
+                yield
+            return
+        with self._begun(session, writing).block():
+            yield
+
+    def _begun(self, session: Session | None, writing: bool) -> Session:
+        """A session whose transaction has begun. A connection that was lost while it rested is replaced."""
+        if session is not None and not session.lost:
+            try:
+                session.begin(writing)
+                return session
+            except StoreUnavailable:
+                if session.stale or not session.lost:
+                    raise
+        session = self._here.session = self._open()
+        session.begin(writing)
+        return session
+
+    def discard(self) -> None:
+        """Give up on every session: the next call of each thread opens another."""
+        with self._guard:
+            sessions, self._sessions = self._sessions, []
+        for session in sessions:
+            session.give_up()
+
+    def after_fork(self) -> None:
+        """In a child: what is said on a connection that the parent uses would be heard as the parent's."""
+        self._closed = True
+        self._inherited += self._sessions
+        self._guard, self._sessions, self._here = threading.Lock(), [], threading.local()
+
+    def _open(self) -> Session:
+        if self._closed:
+            raise StoreError(f"{self.settings.where} is not open; a scheduler opens its store when it is entered")
+        connection = connect(self.settings)
+        try:
+            self._check(connection)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, psycopg.Error):
+                raise store_error(error, self.settings.where) from error
+            raise
+        session = Session(connection, self.settings, self._on_news)
+        with self._guard:
+            ended = [one for one in self._sessions if one.lost or not one.thread.is_alive()]
+            self._sessions = [session, *(one for one in self._sessions if one not in ended)]
+        for one in ended:
+            one.close()
+        return session
+
+
+def connect(settings: Settings) -> Connection:
+    """A connection without transactions of its own making."""
+    prepared: dict[str, Any] = {"prepare_threshold": None} if settings.pooled else {}
+    try:
+        connection: Connection = psycopg.Connection.connect(**settings.conninfo(), autocommit=True, **prepared)
+    except psycopg.Error as error:
+        raise connect_error(error, settings.where) from error
+    connection.prepared_max = _STATEMENTS
+    # A number of any size as one type, so that a statement is prepared once and not for each size.
+    connection.adapters.register_dumper(int, Int8Dumper)
+    return connection
+
+
+def _beginning(settings: Settings, kind: str) -> bytes:
+    milliseconds = round(settings.statement_timeout * 1000)
+    return (
+        f"BEGIN {kind}; SET LOCAL search_path TO {quoted(settings.schema)}; "
+        f"SET LOCAL statement_timeout = {milliseconds}; "
+        f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
+    ).encode()
+
+
+@lru_cache(maxsize=1024)
+def _marked(sql: str) -> bytes:
+    """A statement as psycopg takes it."""
+    return sql.replace("%", "%%").replace("?", "%s").encode()
+
+
+def break_off(connection: Connection) -> None:
+    """Have the thread that waits on the connection return at once, and the server stop what it is doing."""
+    with suppress(Exception):
+        request = connection.pgconn.get_cancel()
+        # The server is asked over a connection of its own, which may take a while: nobody waits for that.
+        start_daemon("clepsydra-cancel", lambda: _ask_to_cancel(request))
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as copy:
+        copy.shutdown(socket.SHUT_RDWR)
+
+
+def _ask_to_cancel(request: Any) -> None:
+    with suppress(psycopg.Error):
+        request.cancel()
+
+
+# ----------------------------------------------------------------------------------------------------------- errors
+
+_BEGUN_ANEW: Final = "another transaction stands in the way; nothing was changed, and it may be tried again"
+_UNAVAILABLE: Final = {
+    "25006": "takes no writes: it is a standby, or was made read-only",
+    "25P03": "has ended a transaction in which nothing was said for too long",
+    "40001": _BEGUN_ANEW,
+    "40P01": _BEGUN_ANEW,
+    "55P03": _BEGUN_ANEW,
+    "57014": "has cancelled a statement that took too long",
+}
+_UNAVAILABLE_CLASSES: Final = {
+    "08": "has lost the connection",
+    "53": "is short of connections, memory or disk",
+    "57": "is shutting down, starting or taken over",
+    "58": "reports an error of its system",
+    "XX": "reports an internal error",
+}
+_REFUSED: Final = (
+    "password authentication failed",
+    "no password supplied",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "is not permitted to log in",
+    "permission denied",
+)
+
+
+def store_error(error: Exception, where: str) -> StoreError:
+    """What an error of PostgreSQL means to the store's callers."""
+    state = getattr(error, "sqlstate", None)
+    said = str(error).strip()
+    if isinstance(error, errors.UniqueViolation) and error.diag.constraint_name == "executions_pkey":
+        return StoreUnavailable(f"{where}: {_BEGUN_ANEW} ({said})")
+    if state is None:
+        if isinstance(error, psycopg.OperationalError):
+            return StoreUnavailable(f"{where}: the connection was lost ({said})")
+        return StoreError(f"{where}: {said}")
+    if state in _UNAVAILABLE:
+        return StoreUnavailable(f"{where}: {_UNAVAILABLE[state]} ({said})")
+    if state[:2] in _UNAVAILABLE_CLASSES:
+        return StoreUnavailable(f"{where} {_UNAVAILABLE_CLASSES[state[:2]]} ({said})")
+    if isinstance(error, errors.InsufficientPrivilege):
+        return StoreError(f"{where}: {said}; the role needs SELECT, INSERT, UPDATE and DELETE on all tables there")
+    if isinstance(error, errors.UndefinedTable | errors.InvalidSchemaName):
+        return StoreError(f"{where}: the tables are not there ({said}); they are made when a scheduler is entered")
+    return StoreError(f"{where}: {said}")
+
+
+def connect_error(error: psycopg.Error, where: str) -> StoreError:
+    """What it means that no connection could be made."""
+    said = str(error).strip()
+    if any(text in said for text in _REFUSED):
+        return StoreError(f"{where}: {said}; look at the user, the password and the database of the connection string")
+    return StoreUnavailable(f"{where} cannot be reached ({said})")

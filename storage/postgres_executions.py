@@ -1,0 +1,212 @@
+"""Executions in PostgreSQL: what may start, which rows are locked, and how many travel together.
+
+Whoever touches an execution of a job holds the job's row. Where rows are named, the jobs' rows are locked first. Where
+they are looked for (`ready_rows`), nobody is waited for at all: rows that others hold, or whose job others hold, are
+left to them.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from ..model.execution import Execution, State
+from ..model.instants import Instant
+from .postgres_connections import Statements, Turn
+from .postgres_queries import POSTGRES, array, columns_of, insert_all, listed, update_all
+from .rows import EXECUTION_COLUMNS, Row
+from .sql import Conditions
+from .sql_access import select
+from .sql_executions import SQLExecutions, ready_order
+
+_MANY: Final = 4096
+"""So many delayed executions that have come due are sorted; of more, the best are looked up in the order of all."""
+
+_PENDING: Final = State.PENDING.value
+_COLUMNS: Final = ", ".join(EXECUTION_COLUMNS)
+_EXECUTIONS: Final = select(EXECUTION_COLUMNS, "executions")
+_BEST: Final = f"SELECT {_COLUMNS} FROM executions WHERE state = 'pending' AND queue = wanted.queue"
+
+# For each queue: what was due when it was made; and what has come due since, by the index of that while it is little,
+# by the order of all when it is much. Adding nothing to the priority keeps the planner from that order.
+_READY: Final = f"""
+WITH wanted AS MATERIALIZED (
+    SELECT queue, most, (SELECT count(*) FROM (
+        SELECT 1 FROM executions
+        WHERE state = 'pending' AND executions.queue = given.queue AND delayed = 1 AND not_before <= ? LIMIT {_MANY}
+    ) AS due) AS late
+    FROM unnest(?::text[], ?::bigint[]) AS given (queue, most)
+)
+SELECT best.* FROM wanted CROSS JOIN LATERAL ({_BEST} AND delayed = 0 AND {{where}}
+    ORDER BY priority DESC, attempt_id LIMIT wanted.most{{lock}}) AS best
+UNION ALL
+SELECT best.* FROM wanted CROSS JOIN LATERAL ({_BEST} AND delayed = 1 AND {{where}}
+    ORDER BY priority + 0 DESC, attempt_id LIMIT wanted.most{{lock}}) AS best
+WHERE wanted.late BETWEEN 1 AND {_MANY - 1}
+UNION ALL
+SELECT best.* FROM wanted CROSS JOIN LATERAL ({_BEST} AND delayed = 1 AND {{where}}
+    ORDER BY priority DESC, attempt_id LIMIT wanted.most{{lock}}) AS best
+WHERE wanted.late = {_MANY}"""
+
+_NEXT_DUE: Final = """
+SELECT queue, least(
+    (SELECT min(not_before) FROM executions
+        WHERE state = 'pending' AND executions.queue = given.queue AND delayed = 0 AND not_before > ?{without}),
+    (SELECT min(not_before) FROM executions
+        WHERE state = 'pending' AND executions.queue = given.queue AND delayed = 1 AND not_before > ?{without})
+) FROM unnest(?::text[]) AS given (queue)"""
+
+
+class PostgresExecutions(SQLExecutions):
+    """The tables `executions`, `attempts` and `job_names`."""
+
+    dialect = POSTGRES
+
+    @abstractmethod
+    def _session(self) -> Statements:
+        """The connection of this thread, inside a block."""
+
+    # ---- locks
+
+    def executions_by_id(self, ids: Collection[str], *, lock: bool = False) -> dict[str, Execution]:
+        """By id; with their jobs' rows, when they are locked."""
+        if lock and ids:
+            self._lock_jobs_of(ids)
+        return super().executions_by_id(ids, lock=lock)
+
+    def _lock_jobs_of(self, ids: Collection[str]) -> None:
+        session = self._session()
+        rows = session.fetch(
+            "SELECT id FROM jobs WHERE id IN (SELECT job_id FROM executions WHERE id = ANY (?::text[])) "
+            f"ORDER BY id{session.locking(Turn.JOB)}",
+            (listed(ids),),
+        )
+        session.holds(Turn.JOB, [row[0] for row in rows])
+
+    def unfinished_with_keys(self, tasks_and_keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Execution]:
+        """By task and key. Whoever is about to use a key waits until nobody else is."""
+        if tasks_and_keys and self._session().writing:
+            self._lock_keys(sorted({f"{task} {key}" for task, key in tasks_and_keys}))
+        return super().unfinished_with_keys(tasks_and_keys)
+
+    def _lock_keys(self, names: list[str]) -> None:
+        session = self._session()
+        numbers = "SELECT hashtextextended(name, 0) AS number FROM unnest(?::text[]) AS given (name) ORDER BY 1"
+        if session.may_wait(Turn.KEY, None):
+            session.fetch(f"SELECT pg_advisory_xact_lock(number) FROM ({numbers}) AS numbers", (listed(names),))
+        elif not all(
+            row[0]
+            for row in session.fetch(
+                f"SELECT pg_try_advisory_xact_lock(number) FROM ({numbers}) AS numbers", (listed(names),)
+            )
+        ):
+            raise session.out_of_turn()
+        session.holds(Turn.KEY, names)
+
+    def _executions(
+        self, where: str, *parameters: Any, index: str | None = None, lock: bool = False
+    ) -> list[Execution]:
+        session = self._session()
+        if not (lock and session.writing):
+            return super()._executions(where, *parameters)
+        rows = session.fetch(f"{_EXECUTIONS} WHERE {where}{session.locking(Turn.EXECUTION)}", parameters)
+        session.holds(Turn.EXECUTION, [row[0] for row in rows])
+        return self._remembered(rows)
+
+    # ---- what may start
+
+    def ready_rows(
+        self,
+        now: Instant,
+        limits: Mapping[str, int] | None,
+        limit: int,
+        *,
+        node_id: str | None = None,
+        tasks: Collection[str] | None = None,
+        after: tuple[int, str] | None = None,
+        ignore: Collection[str] = (),
+        lock: bool = False,
+    ) -> list[Execution]:
+        """Per queue the best few, or the best of all."""
+        where = Conditions(POSTGRES)
+        where.compare("not_before", "<=", now)
+        where.among("task", tasks)
+        if node_id is not None:
+            where.add("target IN ('', ?)", node_id)
+        if after is not None:
+            where.add("(priority < ? OR (priority = ? AND attempt_id > ?))", after[0], *after)
+        if ignore:
+            where.add("id <> ALL (?::text[])", listed(ignore))
+        wanted = dict.fromkeys(self._queues(), limit) if limits is None else limits
+        wanted = {queue: most for queue, most in wanted.items() if most > 0}
+        if not wanted:
+            return []
+        rows = self._sound(where, lambda terms, parameters: self._best(wanted, now, terms, parameters, lock))
+        if limits is None:
+            return sorted(rows, key=ready_order)[:limit]
+        return _best_of_each(rows, limits)
+
+    def _best(
+        self, wanted: Mapping[str, int], now: Instant, terms: list[str], parameters: list[Any], lock: bool
+    ) -> list[Execution]:
+        session = self._session()
+        lock = lock and session.writing
+        sql = _READY.format(where=" AND ".join(terms), lock=" FOR UPDATE SKIP LOCKED" if lock else "")
+        rows = session.fetch(sql, (now, listed(wanted), array(wanted.values()), *parameters * 3))
+        if lock and rows:
+            session.holds(Turn.EXECUTION, [row[0] for row in rows])
+            rows = self._of_free_jobs(rows)
+        return self._remembered(rows)
+
+    def _of_free_jobs(self, rows: list[Row]) -> list[Row]:
+        """Those whose job nobody else is working on. Their rows are ours already, so their job is not waited for."""
+        jobs = {row[13] for row in rows if row[13] is not None}
+        if not jobs:
+            return rows
+        session = self._session()
+        chosen = "FROM jobs WHERE id = ANY (?::text[])"
+        held = session.fetch(f"SELECT id {chosen} ORDER BY id FOR UPDATE SKIP LOCKED", (listed(jobs),))
+        free = {row[0] for row in held}
+        if len(free) < len(jobs):
+            # What is left is held by others, or gone: the execution of a job that is gone can be settled by anybody.
+            there = {row[0] for row in session.fetch(f"SELECT id {chosen}", (listed(jobs - free),))}
+            rows = [row for row in rows if row[13] not in there]
+        return rows
+
+    def next_due_rows(
+        self, after: Instant, queues: Collection[str] | None, ignore: Collection[str]
+    ) -> Mapping[str, Instant]:
+        """Per queue the earliest."""
+        chosen = self._queues() if queues is None else queues
+        if not chosen:
+            return {}
+        passed_over = [*ignore, *self._damaged.get("executions", ())]
+        without = " AND id <> ALL (?::text[])" if passed_over else ""
+        each = (after, listed(passed_over)) if passed_over else (after,)
+        rows = self._session().fetch(_NEXT_DUE.format(without=without), (*each, *each, listed(chosen)))
+        return {row[0]: row[1] for row in rows if row[1] is not None}
+
+    # ---- writing
+
+    def _insert(self, columns: Sequence[str], table: str, rows: Sequence[Row]) -> None:
+        session = self._session()
+        session.run(insert_all(columns, table), columns_of(rows))
+        if table == "executions":
+            session.newsworthy = True
+
+    def _update(self, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        session = self._session()
+        session.run(update_all(columns, "executions"), columns_of(rows))
+        if "state" in columns and any(row[columns.index("state")] == _PENDING for row in rows):
+            session.newsworthy = True
+
+
+def _best_of_each(rows: list[Execution], limits: Mapping[str, int]) -> list[Execution]:
+    """The queues in the order of the limits, each with no more than its limit."""
+    found: dict[str, list[Execution]] = {queue: [] for queue in limits}
+    for row in sorted(rows, key=ready_order):
+        queue = found[row.work.queue]
+        if len(queue) < limits[row.work.queue]:
+            queue.append(row)
+    return [row for queue in found.values() for row in queue]

@@ -1,0 +1,69 @@
+"""How PostgreSQL writes what SQL leaves open. Lists go down as one array each, written as text: they may be long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from .postgres_schema import NUMBERS
+from .rows import Row, stored
+from .sql import Dialect
+
+
+def array(values: Iterable[Any]) -> str:
+    """Numbers, texts and absent values as one parameter. psycopg's own way takes several times as long."""
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if type(value) is int:
+        return str(value)
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def listed(values: Iterable[str]) -> str:
+    """A list of texts as one parameter; what no text of the database can hold is in it as it would be stored."""
+    return array([stored(value) for value in values])
+
+
+# Labels that the database cannot read as JSON are kept in escapes (`rows.stored`): they match nothing.
+_LABELS: Final = r"(CASE WHEN labels LIKE '{%' AND strpos(labels, '\u0000') = 0 THEN labels ELSE '{}' END)::json"
+
+POSTGRES: Final = Dialect(
+    mark="?",
+    among="{column} = ANY (?::text[])",
+    not_among="{column} <> ALL (?::text[])",
+    pack=listed,
+    labelled=f"{_LABELS} ->> ? = ?",
+    has_label=f"{_LABELS} ->> ? IS NOT NULL",
+    greatest="greatest",
+    unlimited=None,
+)
+
+
+def typed(column: str) -> str:
+    """A parameter that is an array of this column's values."""
+    return "?::bigint[]" if column in NUMBERS else "?::text[]"
+
+
+def insert_all(columns: Sequence[str], table: str) -> str:
+    """A statement that takes an array for each column, however many rows there are."""
+    arrays = ", ".join(typed(column) for column in columns)
+    return f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM unnest({arrays})"
+
+
+def update_all(columns: Sequence[str], table: str) -> str:
+    """A statement that takes an array for each column, and the last one for the ids."""
+    assigned = ", ".join(f"{column} = new.{column}" for column in columns)
+    arrays = ", ".join(typed(column) for column in (*columns, "id"))
+    return (
+        f"UPDATE {table} SET {assigned} FROM unnest({arrays}) AS new ({', '.join(columns)}, id) "
+        f"WHERE {table}.id = new.id"
+    )
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """The parameters of those statements."""
+    return [array(column) for column in zip(*rows, strict=True)]
