@@ -26,9 +26,7 @@ class Cancelling(Places):
             chosen = self._chosen(where, UNFINISHED)
             if not chosen:
                 return []
-            self.jobs_by_id({row.job_id for row in chosen if row.job_id}, lock=True)
-            rows = self.executions_by_id([row.id for row in chosen], lock=True).values()
-            open_rows = [row for row in rows if not row.finished]
+            open_rows = [row for row in self._locked(chosen) if not row.finished]
             revision = self.next_revision()
             cancelled = [cancel(row, now, revision, "cancelled on request") for row in open_rows]
             self.update_executions(open_rows)
@@ -41,9 +39,8 @@ class Cancelling(Places):
             chosen = self._chosen(where, _RETRYABLE)
             if not chosen:
                 return []
-            jobs = self.jobs_by_id({row.job_id for row in chosen if row.job_id}, lock=True)
-            rows = self.executions_by_id([row.id for row in chosen], lock=True).values()
-            rows = [row for row in rows if row.state in _RETRYABLE and not row.occupies]
+            rows = [row for row in self._locked(chosen) if row.state in _RETRYABLE and not row.occupies]
+            jobs = self.jobs_by_id({row.job_id for row in rows if row.job_id}, lock=True)
             alive = self.alive_nodes()
             adrift = [row for row in rows if row.target and row.target not in alive]
             gone = self._own_places(adrift, jobs)
@@ -75,7 +72,8 @@ class Cancelling(Places):
     def delete_executions(self, where: ExecutionFilter, *, force: bool = False) -> int:
         """Delete; the verdicts of what is deleted stay, as ranges of one."""
         with self.transaction():
-            rows = [row for row in self._chosen(where, None if force else FINISHED) if force or not row.occupies]
+            chosen = self._locked(self._chosen(where, None if force else FINISHED))
+            rows = [row for row in chosen if force or (row.finished and not row.occupies)]
             if not rows:
                 return 0
             self.delete_execution_rows([row.id for row in rows])
@@ -104,6 +102,11 @@ class Cancelling(Places):
             wanted = frozenset(states) if where.states is None else where.states & frozenset(states)
             where = evolve(where, states=wanted)
         return self.select_executions(where, Order.ID, None, None)[0]
+
+    def _locked(self, rows: Sequence[Execution]) -> list[Execution]:
+        """The same once nobody else can change them; they may have changed before that."""
+        self.jobs_by_id({row.job_id for row in rows if row.job_id}, lock=True)
+        return list(self.executions_by_id([row.id for row in rows], lock=True).values())
 
 
 def _revive(row: Execution) -> None:

@@ -26,6 +26,8 @@ class Enqueueing(Tables):
         if not items:
             return []
         with self.transaction():
+            if unless is not None:
+                self.take_turns()
             if unless is not None and (taken := self.select_executions(unless, Order.ID, None, None)[0]):
                 own = {item.id for item in items}  # a repeat finds what it added itself
                 return [AddResult(row.id, row.id in own) for row in taken]

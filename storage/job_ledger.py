@@ -67,10 +67,12 @@ class JobLedger(Holding):
     def purge(self, *, include_executions: bool = False) -> None:
         """Forget all jobs; executions too where asked."""
         with self.transaction():
+            self.take_turns()
+            matching, _ = self.select_jobs(EVERY_JOB, Order.ID, None, None)
+            records = list(self.jobs_by_id([record.id for record in matching], lock=True).values())
             if include_executions:
                 self.delete_execution_rows([row.id for row in self._all_executions()])
             else:
-                records, _ = self.select_jobs(EVERY_JOB, Order.ID, None, None)
                 self._settle_waiting(records, Kind.REMOVED, "all jobs were purged", _latest(records), retries_too=True)
             self.next_revision()
             self.delete_all_jobs()
@@ -82,11 +84,12 @@ class JobLedger(Holding):
         if not jobs:
             return []
         with self.transaction():
+            self.take_turns()  # a name that is not there yet cannot be locked
             if unless is not None and (taken := self.select_jobs(unless, Order.ID, None, None)[0]):
                 return [JobChange(record, "exists", record.state) for record in taken]
+            stored = self.jobs_by_name([new.job.name for new in jobs], lock=True)
             self.set_fact(_WRITTEN, "1")
             revision = self.next_revision()
-            stored = self.jobs_by_name([new.job.name for new in jobs], lock=True)
             return [self._put(new, stored, now, revision) for new in jobs]
 
     def _put(self, new: NewJob, stored: dict[str, JobRecord], now: Instant, revision: int) -> JobChange:
@@ -174,8 +177,8 @@ class JobLedger(Holding):
             matching, _ = self.select_jobs(where, Order.ID, None, None)
             if not matching:
                 return []
-            revision = self.next_revision()
             records = self.jobs_by_id([record.id for record in matching], lock=True)
+            revision = self.next_revision()
             return [
                 self._change_state(record, state, now, revision, reason)
                 for record in records.values()
@@ -215,10 +218,10 @@ class JobLedger(Holding):
         """Remove, and end what had not begun."""
         with self.transaction():
             matching, _ = self.select_jobs(where, Order.ID, None, None)
-            matching = [record for record in matching if not _newer(record, if_revision)]
-            if not matching:
+            locked = self.jobs_by_id([record.id for record in matching], lock=True).values()
+            records = [record for record in locked if not _newer(record, if_revision)]
+            if not records:
                 return []
-            records = list(self.jobs_by_id([record.id for record in matching], lock=True).values())
             self._remove(records, now, self.next_revision())
             return records
 

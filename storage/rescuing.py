@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from attrs import Factory, define
 
-from ..model.execution import Attempt, Execution, Kind, State
+from ..model.execution import UNSTARTED, Attempt, Execution, Kind, State
 from ..model.instants import Instant
 from ..model.job import JobRecord
 from ..model.policies import Recovery
@@ -24,12 +24,16 @@ class Rescuing(Places):
     def rescue(self, node_ids: Collection[str], now: Instant, make_id: Callable[[], str]) -> Rescued:
         """Treat what dead nodes left behind; nodes that nobody knows are dead as well."""
         with self.transaction():
+            self.take_turns()  # two who saw the same node die
             alive = self.alive_nodes(but=node_ids)
-            running = [row for row in self.running_rows(None, None, None) if row.occupies and row.node not in alive]
+            running = [row for row in self.running_rows(None, None, None) if _is_left_running(row, alive)]
             # Read before anything is written: what runs has a target too, and is treated as what runs.
             seen = {row.id for row in running}
             waiting = [row for row in self.targeted_rows(alive) if row.id not in seen]
             jobs = self.jobs_by_id({row.job_id for row in (*running, *waiting) if row.job_id}, lock=True)
+            rows = self.executions_by_id([row.id for row in (*running, *waiting)], lock=True)
+            running = [rows[row.id] for row in running if row.id in rows and _is_left_running(rows[row.id], alive)]
+            waiting = [rows[row.id] for row in waiting if row.id in rows and _is_left_waiting(rows[row.id], alive)]
             rescuer = _Rescuer(now, make_id, jobs, self._own_places([*running, *waiting], jobs))
             for row in running:
                 rescuer.recover(row)
@@ -47,6 +51,14 @@ class Rescuing(Places):
         answer.ended = [(row.job_id, now) for row in rows if row.job_id is not None and row.finished]
         freed = {row.job_id for row in rows if row.job_id is not None and not row.occupies}
         note_ready(answer.ready, self.release_held(freed, now))
+
+
+def _is_left_running(row: Execution, alive: Collection[str]) -> bool:
+    return row.occupies and row.node not in alive
+
+
+def _is_left_waiting(row: Execution, alive: Collection[str]) -> bool:
+    return row.state in UNSTARTED and bool(row.target) and row.target not in alive
 
 
 @define

@@ -43,6 +43,14 @@ class Tables(ABC):
     def reading(self) -> AbstractContextManager[None]:
         """One snapshot for several reads; inside a transaction it is that one."""
 
+    def take_turns(self) -> None:
+        """Let nobody else past this point until the transaction ends; what is read from here on has what they did.
+
+        For decisions on what is not there, which no lock of a row can protect. Nothing to do where one transaction at
+        a time writes.
+        """
+        return
+
     # ---- facts about the store as a whole
 
     @abstractmethod
