@@ -42,6 +42,7 @@ from .model.schedule import Every, Once, Reboot, Schedule
 from .model.signals import Cancel, Snooze
 from .model.strategies import All, Candidate, Local, Node, NodeList, Random, RunStrategy
 from .model.task import Call, Task
+from .model.verification import Finding, Verification
 from .pipeline.handles import ExecutionHandle
 from .pipeline.health import Health
 from .pipeline.scheduler import Scheduler
@@ -51,6 +52,7 @@ from .stages.running import Run, current_execution
 from .storage.memory import MemoryStorage
 from .storage.protocol import JobPage, Page, Storage, TaskRow
 from .storage.sqlite import SQLiteStorage
+from .storage.verifying import verify_store
 
 __all__ = [
     "All",
@@ -73,6 +75,7 @@ __all__ = [
     "ExecutionHandle",
     "ExecutionNotFound",
     "ExecutorSettings",
+    "Finding",
     "Health",
     "Instant",
     "Intensity",
@@ -131,9 +134,11 @@ __all__ = [
     "Transition",
     "UnknownTask",
     "Verdict",
+    "Verification",
     "current_execution",
     "events",
     "to_datetime",
     "to_instant",
     "transitions",
+    "verify_store",
 ]

@@ -21,6 +21,7 @@ from ..model.execution import Attempt, Execution, State, Verdict
 from ..model.filters import EVERY_EXECUTION, EVERY_JOB, ExecutionFilter, JobFilter, Order
 from ..model.job import Job, JobRecord
 from ..model.task import Call
+from ..model.verification import Verification
 from ..storage.protocol import Cancelled, JobPage, Page, TaskRow
 from .handles import ExecutionHandle
 from .health import Health
@@ -223,6 +224,10 @@ class FromThread:
             return [verdict async for verdict in self._scheduler.verdicts(job, start, end)]
 
         return self._wait(collect)
+
+    def verify(self) -> Verification:
+        """As `Scheduler.verify`."""
+        return self._wait(lambda: self._scheduler.verify())
 
     def health(self) -> Health:
         """As `Scheduler.health`."""

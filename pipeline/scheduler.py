@@ -44,6 +44,7 @@ from ..model.policies import Recovery, count_of, one_of, optional_count
 from ..model.schedule import Schedule
 from ..model.strategies import Node, RunStrategy
 from ..model.task import Call, Task
+from ..model.verification import Verification
 from ..stages.commands import AnyCommand, ChangeState, PutJobs, RemoveJobs, RunJob
 from ..stages.running import current_execution
 from ..storage.lane import StorageLane
@@ -59,6 +60,7 @@ from ..storage.protocol import (
     Storage,
     TaskRow,
 )
+from ..storage.verifying import CHUNK, Auditor, take_step
 from .from_thread import FromThread
 from .handles import ExecutionHandle, found
 from .health import Health
@@ -733,6 +735,17 @@ class Scheduler:
             yield verdict
             if told % _BATCH == 0:
                 await checkpoint()
+
+    async def verify(self) -> Verification:
+        """Audit the store against the laws, a few rows at a time, while everything goes on: a report with `ok` and what
+        was found.
+        """
+        chunk = _BATCH if self._running().lane.is_direct else CHUNK
+        auditor = Auditor()
+        while auditor.place is not None:
+            auditor.take_in(await self._read(partial(take_step, place=auditor.place, chunk=chunk)))
+            await checkpoint()
+        return auditor.report()
 
     def attach(self, handler: Handler, events: Any = None) -> Callable[[], None]:
         """Call `handler(event)` for each telemetry event, on the loop, at once; the answer detaches it."""

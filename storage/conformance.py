@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .promises import (
+    auditing,
     cancelling,
     enqueueing,
     finishing,
@@ -30,7 +31,7 @@ from .promises.ground import Check, StorageMaker
 
 _PARTS = (
     *(lifecycle, jobs, firing, enqueueing, placing, starting, overlap),
-    *(finishing, cancelling, rescuing, queries, retention),
+    *(finishing, cancelling, rescuing, queries, retention, auditing),
 )
 
 CONTRACT: Sequence[Check] = tuple(value for part in _PARTS for value in vars(part).values() if isinstance(value, Check))

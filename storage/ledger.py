@@ -14,6 +14,7 @@ from attrs import evolve
 from ..model.filters import EVERY_JOB, Order
 from ..model.instants import Instant
 from ..model.strategies import Node
+from .auditing import Auditing
 from .cancelling import Cancelling
 from .enqueueing import Enqueueing
 from .finishing import Finishing
@@ -27,7 +28,9 @@ from .retention import Retention
 from .starting import Starting
 
 
-class ExecutionLedger(Firing, Enqueueing, Placing, Starting, Finishing, Cancelling, Rescuing, Reading, Retention):
+class ExecutionLedger(
+    Firing, Enqueueing, Placing, Starting, Finishing, Cancelling, Rescuing, Reading, Retention, Auditing
+):
     """`ExecutionStorage` over the primitives, one module for each thing that befalls an execution."""
 
 

@@ -32,7 +32,7 @@ from ..model.policies import count_of
 from ..model.strategies import Node
 from .ledger import Ledger
 from .memory_by_job import ExecutionsByJob
-from .memory_history import Bound, History
+from .memory_history import Bound, History, Walk
 from .memory_queues import WaitingQueues
 from .paging import EXECUTION_COLUMNS, JOB_COLUMNS, column_of, page_rows
 from .protocol import Fire, Fired, Mark, TaskRow
@@ -109,6 +109,8 @@ class MemoryStorage(Ledger):
         """In the order of finishing."""
         self._keep = keep
         self._of_finished = Bound(keep)
+        self._job_walk = Walk(lambda: [*self._jobs, *self._history.removed], self._is_known)
+        self._execution_walk = Walk(lambda: self._executions, self._executions.__contains__)
         self._transaction = _Transaction(self._keep_bounds)
         self._reading = nullcontext()
 
@@ -415,12 +417,13 @@ class MemoryStorage(Ledger):
         self._drop_key(row.id)
 
     def insert_attempts(self, attempts: Sequence[Attempt]) -> None:
-        """Past attempts; of a single execution the latest are kept."""
+        """Past attempts; of a single execution the latest are kept, one at least."""
+        keep = max(self._keep, 1)
         for attempt in attempts:
             past = self._attempts.setdefault(attempt.execution_id, [])
             past.append(attempt)
-            if len(past) > 2 * self._keep:
-                del past[: len(past) - self._keep]
+            if len(past) > 2 * keep:
+                del past[: len(past) - keep]
 
     def attempt_rows(self, execution_id: str) -> list[Attempt]:
         """In the order of their ids."""
@@ -573,6 +576,34 @@ class MemoryStorage(Ledger):
     def forget_removed(self, before: Instant, limit: int) -> int:
         """Of which nothing is left to read."""
         return self._history.forget_removed(before, limit, self._has_executions)
+
+    # ---- for auditors
+
+    def remembered_jobs(self, after: str, limit: int) -> list[tuple[str, str, bool]]:
+        """Living and removed ones."""
+        removed = self._history.removed
+        return [
+            (job_id, (self._jobs.get(job_id) or removed[job_id]).name, job_id in removed)
+            for job_id in self._job_walk.after(after, limit)
+        ]
+
+    def _is_known(self, job_id: str) -> bool:
+        return job_id in self._jobs or job_id in self._history.removed
+
+    def epochs_of(self, job_id: str, name: str) -> list[ScheduleEpoch]:
+        """Of one job."""
+        return self._history.epochs_of_job(job_id)
+
+    def stretch_end(self, job_id: str, start: Instant, limit: int) -> Instant | None:
+        """By position among the sorted times."""
+        of_job = self._by_job.get(job_id)
+        ends = [] if of_job is None else of_job.nth_from(start, limit)
+        ends += self._history.starts_of(job_id, start)[limit : limit + 1]
+        return max(min(ends), start + 1) if ends else None
+
+    def execution_ids(self, after: str, limit: int) -> list[str]:
+        """Of those that were there when the walk began."""
+        return self._execution_walk.after(after, limit)
 
     def _has_executions(self, job_id: str, since: Instant | None, until: Instant | None) -> bool:
         of_job = self._by_job.get(job_id)

@@ -64,9 +64,19 @@ class OfJob:
 
     def between(self, start: Instant, end: Instant) -> list[Instant]:
         """The nominal times in `[start, end)`, in order."""
+        nominals = self._in_order()
+        return nominals[bisect_left(nominals, start) : bisect_left(nominals, end)]
+
+    def nth_from(self, start: Instant, count: int) -> list[Instant]:
+        """The nominal time that comes so many after the first from `start` on, if there is one."""
+        nominals = self._in_order()
+        index = bisect_left(nominals, start) + count
+        return nominals[index : index + 1]
+
+    def _in_order(self) -> list[Instant]:
         if self.nominals is None:
             self.nominals = sorted(self.marks)
-        return self.nominals[bisect_left(self.nominals, start) : bisect_left(self.nominals, end)]
+        return self.nominals
 
     def oldest_unfinished(self) -> Instant | None:
         """The earliest nominal time that is not settled."""

@@ -5,6 +5,7 @@ It is bounded: what is dropped moves the horizon of its job, and no horizon move
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from heapq import nsmallest
 from itertools import count, islice
@@ -46,6 +47,27 @@ class Bound:
     def settle(self, count: int) -> None:
         """So many are left. Where some could not be dropped, do not look at them again too soon."""
         self._most = self._usual if count <= self._keep else count + count // 10
+
+
+class Walk:
+    """Keys in order, a few at a time, while their owner changes: sorted once, when a walk begins."""
+
+    def __init__(self, keys: Callable[[], Iterable[str]], is_there: Callable[[str], bool]) -> None:
+        self._keys, self._is_there = keys, is_there
+        self._left: list[str] = []
+
+    def after(self, key: str, limit: int) -> list[str]:
+        """The next so many after this one that are still there; those that came since the walk began are left out."""
+        if not key or not self._left:
+            self._left = sorted(self._keys())
+        found: list[str] = []
+        for index in range(bisect_right(self._left, key), len(self._left)):
+            if self._is_there(self._left[index]):
+                found.append(self._left[index])
+                if len(found) == limit:
+                    return found
+        self._left = []
+        return found
 
 
 class History:
@@ -102,6 +124,10 @@ class History:
             for epoch in sorted(self._epochs[job_id], key=attrgetter("since"))
         ]
 
+    def epochs_of_job(self, job_id: str) -> list[ScheduleEpoch]:
+        """Of one job, by `since`."""
+        return sorted(self._epochs.get(job_id, ()), key=attrgetter("since"))
+
     def _drop_epochs(self, dropped: Sequence[ScheduleEpoch]) -> None:
         for epoch in dropped:
             left = self._epochs[epoch.job_id]
@@ -135,6 +161,10 @@ class History:
             if span.start < end and span.end > start
         ]
         return sorted(found, key=attrgetter("job_id", "start"))
+
+    def starts_of(self, job_id: str, start: Instant) -> list[Instant]:
+        """Where a job's ranges begin, from `start` on, in order."""
+        return sorted(span.start for span in self._ranges_of.get(job_id, {}).values() if span.start >= start)
 
     def drop_ranges(self, limit: int, before: Instant | None = None) -> int:
         """The oldest go, at most so many, of those that end at or before."""

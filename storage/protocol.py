@@ -330,6 +330,49 @@ class Mark:
 
 
 @frozen
+class Standing:
+    """Where a job stands: its row, the spans of its life, and what occupies it."""
+
+    id: str
+    name: str
+    removed: bool
+    record: JobRecord | None
+    """None: it was removed, or its row cannot be understood."""
+    epochs: Sequence[ScheduleEpoch]
+    horizon: Instant
+    cursor: Instant
+    occupying: Sequence[Execution] = ()
+
+
+@frozen
+class Account:
+    """What accounts for one stretch of a job's life."""
+
+    page: LedgerPage
+    end: Instant | None
+    """Where the next stretch begins; None: this was the last one."""
+
+
+@frozen
+class Life:
+    """An execution with its past attempts."""
+
+    execution: Execution
+    past: Sequence[Attempt] = ()
+
+
+@frozen
+class Lives:
+    """A page of executions with their attempts."""
+
+    items: Sequence[Life]
+    damaged: Sequence[str] = ()
+    """Ids of rows that cannot be understood."""
+    last: str | None = None
+    """What the next page comes after; None: there is none."""
+
+
+@frozen
 class TaskRow:
     """A registered task as the store lists it."""
 
@@ -603,5 +646,25 @@ class ExecutionStorage(Protocol):
         ...
 
 
-class Storage(StorageLifecycle, JobStorage, ExecutionStorage, Protocol):
-    """All three: a fire spans them, so one object implements them."""
+class AuditStorage(Protocol):
+    """What an auditor reads, in bounded steps: each call is one snapshot of about `limit` rows."""
+
+    def looking(self) -> AbstractContextManager[None]:
+        """Inside, reads may be made though the store is not open: nothing is made, migrated or registered for them."""
+        ...
+
+    def standings(self, after: str, limit: int) -> Sequence[Standing]:
+        """Jobs by id, later than `after`, those that were removed and are remembered included."""
+        ...
+
+    def account(self, job_id: str, name: str, start: Instant, limit: int) -> Account:
+        """What accounts for a job's times from `start` on, up to about so many executions or ranges."""
+        ...
+
+    def lives(self, after: str, limit: int) -> Lives:
+        """Executions by id, later than `after`. What is added while one walks through all may be left out."""
+        ...
+
+
+class Storage(StorageLifecycle, JobStorage, ExecutionStorage, AuditStorage, Protocol):
+    """All of them: a fire spans them, so one object implements them."""

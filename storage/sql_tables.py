@@ -35,7 +35,8 @@ from .rows import (
     task_to_row,
 )
 from .sql import job_conditions, job_sorting
-from .sql_access import SQLAccess, cut_page, insert, insert_or_replace, instead, select, words
+from .sql_access import cut_page, insert, insert_or_replace, instead, select, words
+from .sql_auditing import SQLAuditing
 
 _REMOVED = ("id", "name", "revision", "removed_at", "horizon", "cursor")
 _JOBS = select(JOB_COLUMNS, "jobs")
@@ -46,7 +47,7 @@ _EARLIER_UNFINISHED = f"""EXISTS (
 )"""
 
 
-class SQLTables(SQLAccess):
+class SQLTables(SQLAuditing):
     """Row access for the ledger, but for the executions."""
 
     @abstractmethod

@@ -165,6 +165,22 @@ class SQLiteStorage(SQLiteTables, Ledger):
     def _is_alive(self, node_id: str) -> bool | None:
         return self._locks.is_alive(node_id)
 
+    # ---- looking
+
+    @contextmanager
+    def looking(self) -> Generator[None]:
+        """Read what is there, as no node: nothing is made, migrated or registered, and no lock is taken."""
+        if self._node is not None:
+            yield
+            return
+        if not os.path.exists(self.path):
+            raise StoreError(f"{self.path} cannot be read: there is no such file")
+        self._connections.open()
+        try:
+            yield
+        finally:
+            self._connections.close()
+
     # ---- opening
 
     def _prepare(self) -> None:

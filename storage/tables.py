@@ -15,10 +15,11 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from ..model.execution import Attempt, Execution, Range, State
-from ..model.filters import ExecutionFilter, JobFilter, Order
-from ..model.instants import Instant
+from ..model.filters import EVERY_EXECUTION, EVERY_JOB, ExecutionFilter, JobFilter, Order
+from ..model.instants import LAST, Instant
 from ..model.job import JobRecord, ScheduleEpoch
 from ..model.strategies import Node
+from .paging import encode_cursor
 from .protocol import Mark, Quarantined, TaskRow
 
 
@@ -279,3 +280,45 @@ class Tables(ABC):
     @abstractmethod
     def forget_removed(self, before: Instant, limit: int) -> int:
         """Removed jobs and ended epochs of which nothing is left to read; how many."""
+
+    # ---- for auditors: made of the above, for adapters that have no better way
+
+    def remembered_jobs(self, after: str, limit: int) -> list[tuple[str, str, bool]]:
+        """Ids, names, and whether they were removed, by id, later than `after`."""
+        living, _ = self.select_jobs(EVERY_JOB, Order.ID, limit, _after(after))
+        known = [(record.id, record.name, False) for record in living]
+        known += [(job_id, name, True) for job_id, name in self.removed_since(-1)[0] if job_id > after]
+        return sorted(known)[:limit]
+
+    def epochs_of(self, job_id: str, name: str) -> list[ScheduleEpoch]:
+        """Of one job, by `since`."""
+        return [epoch for epoch in self.list_epochs(name) if epoch.job_id == job_id]
+
+    def stretch_end(self, job_id: str, start: Instant, limit: int) -> Instant | None:
+        """Where a stretch of a job's life ends that begins at `start` and holds about so many executions or ranges.
+
+        None: it is the last one.
+        """
+        where = ExecutionFilter(job_ids=[job_id], nominal=(start, None))
+        rows, _ = self.select_executions(where, Order.DUE, limit + 1, None)
+        begins = [span.start for span in self.list_ranges([job_id], start, LAST) if span.start >= start]
+        ends = sorted(row.nominal or 0 for row in rows)[limit:] + begins[limit : limit + 1]
+        return max(min(ends), start + 1) if ends else None
+
+    def stretch_ranges(self, job_id: str, start: Instant, end: Instant) -> list[Range]:
+        """Those of one job that touch `[start, end)`, by start."""
+        return self.list_ranges([job_id], start, end)
+
+    def execution_ids(self, after: str, limit: int) -> list[str]:
+        """In order, later than `after`; what cannot be understood included, where the store can tell."""
+        rows, _ = self.select_executions(EVERY_EXECUTION, Order.ID, limit, _after(after))
+        return [row.id for row in rows]
+
+    def attempts_of(self, execution_ids: Collection[str]) -> dict[str, list[Attempt]]:
+        """Past attempts by execution, in the order of their ids; absent where there are none."""
+        found = {execution_id: self.attempt_rows(execution_id) for execution_id in execution_ids}
+        return {execution_id: past for execution_id, past in found.items() if past}
+
+
+def _after(row_id: str) -> str | None:
+    return encode_cursor(Order.ID, row_id, row_id) if row_id else None

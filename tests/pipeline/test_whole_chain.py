@@ -63,6 +63,7 @@ from clepsydra.stages.misfire import due_of
 from clepsydra.stages.running import Run
 from clepsydra.storage.audit import audit
 from clepsydra.storage.protocol import Fire, Fired
+from clepsydra.storage.verifying import verify_store
 
 from . import reference_model as model
 from .reference_model import Command
@@ -742,7 +743,7 @@ class ChainLife:
             f"law 1: {violation}"
             for name in NAMES
             for violation in audit(self.inner.store.verdicts(name, start, end), start=start, end=end)
-        ]
+        ] + [str(f) for f in verify_store(self.inner.store).findings]
 
     def left_lying(self) -> list[str]:
         """What is due, has a free slot, and does not run although nothing has disturbed the chain for long."""

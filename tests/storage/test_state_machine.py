@@ -30,6 +30,7 @@ from clepsydra.storage.memory import MemoryStorage
 from clepsydra.storage.promises.ground import NODE, T0, World
 from clepsydra.storage.protocol import Beat, Claim, Fire, NewJob, Placement, Settle, Storage
 from clepsydra.storage.sqlite import SQLiteStorage
+from clepsydra.storage.verifying import verify_store
 
 T = TypeVar("T")
 
@@ -422,11 +423,13 @@ class Stores(RuleBasedStateMachine):
         self.may_revive = False
 
     @invariant()
-    def law_1_holds(self) -> None:
+    def the_laws_hold(self) -> None:
         for world in self.worlds:
             for name in NAMES:
                 broken = audit(world.store.verdicts(name, *EVER), start=EVER[0], end=EVER[1])
                 assert not broken, "\n".join(map(str, broken))
+            report = verify_store(world.store, chunk=5)
+            assert report.ok, str(report)
 
     @invariant()
     def nothing_is_held_for_ever(self) -> None:
