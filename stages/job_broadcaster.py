@@ -276,7 +276,8 @@ class JobBroadcaster:
             self._withdraw_old(before, change.record)
             if change.change == "added" and change.record.job.immediate:
                 self._request_run(change.record, change.record.created_at)
-            if change.settled or change.change in ("updated", "rescheduled"):
+            changed = change.change in ("updated", "rescheduled") and not _has_only_run_out(before, change.record)
+            if change.settled or changed:
                 self._tell_of_waiting(change.record)
 
     def _tell_of_waiting(self, record: JobRecord) -> None:
@@ -430,6 +431,11 @@ def _is_as_known(known: JobRecord | None, record: JobRecord) -> bool:
     if known is None or known.id != record.id:
         return False
     return known.generation == record.generation and known.state is record.state
+
+
+def _has_only_run_out(known: JobRecord | None, record: JobRecord) -> bool:
+    """Whether the job has come to its end by itself, and is else as it was: then nothing waited for that."""
+    return known is not None and known.generation == record.generation and record.reason in RUN_OUT
 
 
 def _everything(store: Storage) -> tuple[int, Sequence[JobRecord]]:

@@ -21,6 +21,7 @@ from .settling import settle, unfinished
 
 # Looked up once: these stand in the hot path.
 _ACTIVE = JobState.ACTIVE
+_STOPPED = JobState.STOPPED
 _PENDING = State.PENDING
 _PLACING = State.PLACING
 _SCHEDULE = Cause.SCHEDULE
@@ -172,7 +173,7 @@ class _Books:
                 self.coalesced.append(row)
 
     def _stop(self, record: JobRecord) -> None:
-        record.state, record.updated_at = JobState.STOPPED, self.now
+        record.state, record.updated_at = _STOPPED, self.now
         record.reason = "limit" if _at_limit(record) else "exhausted"
         self.stopped.append(record)
         self.answer.stopped.append(record.id)

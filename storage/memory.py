@@ -25,7 +25,7 @@ from attrs import evolve, fields
 
 from ..model.errors import StoreError
 from ..model.execution import FINISHED, UNFINISHED, UNSTARTED, Attempt, Execution, Range, State
-from ..model.filters import EVERY_EXECUTION, ExecutionFilter, JobFilter, Order
+from ..model.filters import EVERY_EXECUTION, EVERY_JOB, ExecutionFilter, JobFilter, Order
 from ..model.instants import Instant
 from ..model.job import JobRecord, ScheduleEpoch
 from ..model.policies import count_of
@@ -259,7 +259,7 @@ class MemoryStorage(Ledger):
 
     def _changed_jobs(self, where: JobFilter, revision: int) -> list[JobRecord]:
         later = takewhile(lambda record: record.revision > revision, reversed(self._changed.values()))
-        return [record for record in later if where.matches(record)]
+        return list(later) if where == EVERY_JOB else [record for record in later if where.matches(record)]
 
     def delete_all_jobs(self) -> None:
         """Every job and the history; executions stay."""

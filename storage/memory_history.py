@@ -11,7 +11,7 @@ from heapq import nsmallest
 from itertools import count, islice
 from operator import attrgetter
 
-from attrs import define, evolve
+from attrs import define
 
 from ..model.execution import Range
 from ..model.instants import Instant
@@ -113,7 +113,9 @@ class History:
             epochs = self._epochs.get(job_id, [])
             for index, epoch in enumerate(epochs):
                 if epoch.until is None:
-                    epochs[index] = evolve(epoch, until=until)
+                    epochs[index] = ScheduleEpoch(
+                        job_id, epoch.generation, epoch.name, epoch.schedule, epoch.anchor, epoch.since, until
+                    )
                     self._ended_count += 1
 
     def epochs_of(self, name: str) -> list[ScheduleEpoch]:
