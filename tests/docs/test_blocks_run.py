@@ -19,7 +19,7 @@ import pytest
 
 from clepsydra.console.main import main
 
-from .pages import KNOWN, RUN, Block, blocks, event_loops, pages, title
+from .pages import KNOWN, ROOT, RUN, Block, blocks, event_loops, pages, title
 
 WITH_CODE = [page for page in pages() if any(block.language in RUN for block in blocks(page))]
 CASES = [(page, backend) for page in WITH_CODE for backend in event_loops(page)]
@@ -31,13 +31,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using .httpx. with .starlette.te
 
 @pytest.fixture(autouse=True)
 def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Pages may write files, and import those that they have written."""
+    """Pages may write files, and import those that they have written, and the examples."""
+    places = str(tmp_path), str(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))  # pyright: ignore[reportUnknownMemberType]
+    for place in places:
+        monkeypatch.syspath_prepend(place)  # pyright: ignore[reportUnknownMemberType]
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(places):
             del sys.modules[name]
 
 

@@ -14,6 +14,9 @@ import anyio
 import pytest
 import trio
 
+from clepsydra import Scheduler
+from clepsydra.testing import CONTRACT
+
 from .pages import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using .httpx. with .starlette.testclient. is deprecated")
@@ -106,3 +109,19 @@ def test_the_supervisor_tree_restarts_the_listener_and_leaves_the_scheduler_alon
 
 def test_plain_threads_use_a_scheduler_that_lives_in_another_one() -> None:
     assert example("threads").main() == [0, 1, 4, 9, 16, 25, 36, 49]
+
+
+def test_the_toy_store_keeps_every_promise_and_carries_a_scheduler() -> None:
+    toy = example("toy_store")
+
+    def times_itself(number: int) -> int:
+        return number * number
+
+    async def life() -> object:
+        scheduler = Scheduler(toy.ToyStorage())
+        square = scheduler.task(name="square")(times_itself)
+        async with scheduler:
+            return await (await scheduler.enqueue(square.call(7))).result(10)
+
+    assert toy.main() == len(CONTRACT)
+    assert anyio.run(life) == 49
