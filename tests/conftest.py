@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from .postgres import NoServer, Schemas, server
 
 settings.register_profile("ci", max_examples=50, deadline=None, print_blob=True, database=None)
 settings.register_profile("long", settings.get_profile("ci"), max_examples=2_000)
@@ -44,3 +48,17 @@ def long_run(request: pytest.FixtureRequest) -> bool:
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Every async test runs on both: `pytestmark = pytest.mark.anyio`."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Schemas]:
+    """A PostgreSQL server with schemas to take. Where there is none the tests are skipped, but not where CI is set."""
+    try:
+        with server() as dsn:
+            schemas = Schemas(dsn)
+            yield schemas
+            schemas.drop()
+    except NoServer as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))

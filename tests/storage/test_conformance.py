@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from clepsydra.storage.conformance import CONTRACT, Check, StorageMaker
 from clepsydra.storage.memory import MemoryStorage
 from clepsydra.storage.protocol import Storage
 from clepsydra.storage.sqlite import SQLiteStorage
+
+from ..postgres import PostgresMaker, Schemas
 
 
 class MemoryMaker:
@@ -47,13 +49,25 @@ class SQLiteMaker:
         return storage
 
 
-ADAPTERS: dict[str, Callable[[Path], StorageMaker]] = {"memory": MemoryMaker, "sqlite": SQLiteMaker}
+HERE: dict[str, Callable[[Path], StorageMaker]] = {"memory": MemoryMaker, "sqlite": SQLiteMaker}
+
+
+@pytest.fixture
+def on_server(postgres: Schemas) -> Iterator[PostgresMaker]:
+    maker = PostgresMaker(postgres)
+    yield maker
+    maker.close()
 
 
 @pytest.mark.parametrize("check", CONTRACT, ids=str)
-@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("adapter", HERE)
 def test_promise(adapter: str, check: Check, tmp_path: Path) -> None:
-    check(ADAPTERS[adapter](tmp_path))
+    check(HERE[adapter](tmp_path))
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=str)
+def test_promise_on_postgres(on_server: PostgresMaker, check: Check) -> None:
+    check(on_server)
 
 
 def test_each_promise_is_a_sentence_told_once() -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
+import pytest
 from attrs import evolve
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -26,11 +28,14 @@ from clepsydra.model.policies import Misfire, Overlap, Recovery
 from clepsydra.model.schedule import Every, Once, Schedule
 from clepsydra.model.strategies import LOCAL, All, Random
 from clepsydra.storage.audit import audit
+from clepsydra.storage.ledger import Ledger
 from clepsydra.storage.memory import MemoryStorage
 from clepsydra.storage.promises.ground import NODE, T0, World
 from clepsydra.storage.protocol import Beat, Claim, Fire, NewJob, Placement, Settle, Storage
 from clepsydra.storage.sqlite import SQLiteStorage
 from clepsydra.storage.verifying import verify_store
+
+from ..postgres import PostgresMaker, Schemas
 
 T = TypeVar("T")
 
@@ -82,6 +87,9 @@ class OnePlace:
 class Stores(RuleBasedStateMachine):
     """The same life on every adapter."""
 
+    schemas: ClassVar[Schemas | None] = None
+    """Where PostgreSQL is to be had."""
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.mkdtemp(prefix="clepsydra-")
@@ -90,6 +98,9 @@ class Stores(RuleBasedStateMachine):
             World(OnePlace(MemoryStorage, lives_in_object=True)),
             World(OnePlace(lambda: SQLiteStorage(path, synchronous="NORMAL"), lives_in_object=False)),
         ]
+        self.on_server = None if self.schemas is None else PostgresMaker(self.schemas)
+        if self.on_server is not None:
+            self.worlds.append(World(self.on_server))
         self.now = T0
         for world in self.worlds:
             world.store.open(NODE, T0)
@@ -103,6 +114,8 @@ class Stores(RuleBasedStateMachine):
     def teardown(self) -> None:
         for world in self.worlds:
             world.store.close()
+        if self.on_server is not None:
+            self.on_server.close()
         shutil.rmtree(self.folder)
 
     def both(self, act: Callable[[World], T]) -> T:
@@ -457,8 +470,12 @@ class Stores(RuleBasedStateMachine):
 
 
 def snapshot(world: World) -> Any:
-    """All that a store can be asked."""
-    store, now = world.store, _LATEST
+    """All that a store can be asked, from one snapshot of its own."""
+    with cast(Ledger, world.store).reading():
+        return _all_of(world.store, _LATEST)
+
+
+def _all_of(store: Storage, now: Instant) -> Any:
     rows = list(store.list_executions(limit=100_000).items)
     return (
         store.load_jobs() is None,
@@ -482,7 +499,7 @@ def _difference(first: Any, other: Any) -> str:
         for index, (one, two) in enumerate(zip(ones, others, strict=False)):
             if one != two:
                 return f"[{index}] {_difference(one, two)}"
-    return f"memory: {first}\nsqlite: {other}"
+    return f"memory: {first}\nanother: {other}"
 
 
 _LATEST: Instant = T0 + 1_000_000 * MINUTE
@@ -491,6 +508,16 @@ _LATEST: Instant = T0 + 1_000_000 * MINUTE
 def _comparable(page: Any) -> Any:
     key: Callable[[Any], Any] = lambda span: (span.start, span.end, span.kind)  # noqa: E731
     return (list(page.epochs), sorted(page.ranges, key=key), list(page.marks), page.horizon, page.cursor)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def on_postgres(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where there is no PostgreSQL, the others still live: that it was missing is said by the conformance tests."""
+    with suppress(pytest.skip.Exception), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stores, "schemas", request.getfixturevalue("postgres"))
+        yield
+        return
+    yield
 
 
 TestStores = Stores.TestCase
