@@ -20,6 +20,7 @@ from .model.errors import (
     InvalidArgument,
     JobExists,
     JobNotFound,
+    LeaseLost,
     NodeLost,
     NotInExecution,
     RestartLimitReached,
@@ -48,6 +49,7 @@ from .pipeline.health import Health
 from .pipeline.scheduler import Scheduler
 from .pipeline.settings import BroadcasterSettings, ExecutorSettings, SelectorSettings, Stages, StageSettings
 from .pipeline.supervisor import Child, Intensity, Restart, Strategy, Supervisor
+from .stages.own_transaction import Finish
 from .stages.running import Run, current_execution
 from .storage.memory import MemoryStorage
 from .storage.protocol import JobPage, Page, Storage, TaskRow
@@ -76,6 +78,7 @@ __all__ = [
     "ExecutionNotFound",
     "ExecutorSettings",
     "Finding",
+    "Finish",
     "Health",
     "Instant",
     "Intensity",
@@ -88,6 +91,7 @@ __all__ = [
     "JobRecord",
     "JobState",
     "Kind",
+    "LeaseLost",
     "Local",
     "MemoryStorage",
     "Misfire",

@@ -168,6 +168,14 @@ class NodeLost(ClepsydraError, RuntimeError):
     """The node that ran an attempt died, and the execution has been recovered as often as it may be."""
 
 
+class LeaseLost(ClepsydraError, RuntimeError):
+    """A task wanted to finish its execution in its own transaction, and the execution is not its own any more."""
+
+    def __init__(self, execution_id: str, why: str) -> None:
+        super().__init__(f"execution {execution_id} is not this attempt's to finish: {why}; nothing is committed")
+        self.execution_id = execution_id
+
+
 class NotInExecution(ClepsydraError, RuntimeError):
     """`current_execution()` was called outside a task that a scheduler runs."""
 

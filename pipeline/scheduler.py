@@ -2,7 +2,8 @@
 
 It registers tasks and jobs, starts and ends the chain, and passes commands to it; what it is made of is in
 `wiring.py`, how one run of it goes in `runtime.py`. Everything here is for the event loop's thread, but for
-`from_thread`. Nothing happens before it is entered, and it can be entered again when it has ended, on another loop too.
+`from_thread` and `enqueue_in`. Nothing happens before it is entered, and it can be entered again when it has ended, on
+another loop too.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from ..model.task import Call, Task
 from ..model.verification import Verification
 from ..stages.commands import AnyCommand, ChangeState, PutJobs, RemoveJobs, RunJob
 from ..stages.running import current_execution
+from ..storage.joining import Connection
 from ..storage.lane import StorageLane
 from ..storage.memory import MemoryStorage
 from ..storage.protocol import (
@@ -61,6 +63,7 @@ from ..storage.protocol import (
     TaskRow,
 )
 from ..storage.verifying import CHUNK, Auditor, take_step
+from .callers import Callers
 from .from_thread import FromThread
 from .handles import ExecutionHandle, found
 from .health import Health
@@ -124,6 +127,7 @@ class Scheduler:
         self._declared = one_of("declared", ("merge", "if_pristine"))(declared)
         self._registry = Registry(one_of("recovery", Recovery)(recovery))
         self._make_id = IdMaker(self.clock.now)
+        self._callers = Callers(self.storage, self.clock, self._promise)
         self._runtime: Runtime | None = None
         self._entered: TaskGroup | None = None
         for task in tasks:
@@ -293,6 +297,7 @@ class Scheduler:
             on_event=self.telemetry.emit,
         )
         chain = Chain(
+            self.storage,
             lane,
             clock,
             stages,
@@ -562,12 +567,7 @@ class Scheduler:
         raises `DuplicateKey`. The options are those of `EnqueueOptions`.
         """
         runtime = self._accepting()
-        _known_options("enqueue", options, EnqueueOptions)
-        calls = [call] if isinstance(call, Call) else _calls(call)
-        for one in calls:
-            if isinstance(one, Call):
-                self._registry.check_call(one)
-        items = new_executions(calls, options, self.clock.now(), self._make_id, self._registry.recovery)
+        items = self._checked_executions("enqueue", call, options, self._make_id)
         try:
             handles = await self._add(runtime, items)
         except BaseException:
@@ -576,6 +576,43 @@ class Scheduler:
         for item in items[:1]:
             runtime.chain.work_added(item.work.queue, item.due_at)
         return handles[0] if isinstance(call, Call) else handles
+
+    @overload
+    def enqueue_in(
+        self, connection: Connection, call: Call, /, **options: Unpack[EnqueueOptions]
+    ) -> ExecutionHandle: ...
+    @overload
+    def enqueue_in(
+        self, connection: Connection, call: Iterable[Call], /, **options: Unpack[EnqueueOptions]
+    ) -> Sequence[ExecutionHandle]: ...
+    def enqueue_in(
+        self, connection: Connection, call: Call | Iterable[Call], /, **options: Unpack[EnqueueOptions]
+    ) -> ExecutionHandle | Sequence[ExecutionHandle]:
+        """As `enqueue`, in the connection's transaction: the work exists if and only if you commit it.
+
+        For a connection to the database in which the scheduler keeps its work (`SQLiteStorage`: a `sqlite3.Connection`
+        to the same file). Not awaited; from any thread, whether or not the scheduler runs here. A scheduler that does
+        starts the work as soon as you have committed.
+        """
+        items = self._checked_executions("enqueue_in", call, options, self._callers.make_id)
+        handles = [ExecutionHandle(one.id, one.created, self) for one in self._callers.add(connection, items)]
+        return handles[0] if isinstance(call, Call) else handles
+
+    def _checked_executions(
+        self, name: str, call: object, options: EnqueueOptions, make_id: Callable[[], str]
+    ) -> Sequence[NewExecution]:
+        _known_options(name, options, EnqueueOptions)
+        calls = [call] if isinstance(call, Call) else _calls(call)
+        for one in calls:
+            if isinstance(one, Call):
+                self._registry.check_call(one)
+        return new_executions(calls, options, self.clock.now(), make_id, self._registry.recovery)
+
+    def _promise(self, mark: str) -> None:
+        """From any thread: a caller's transaction has put work into the store, and has not ended."""
+        runtime = self._runtime
+        if runtime is not None and not runtime.ended.is_set():
+            runtime.chain.loop.call_soon(runtime.chain.work_promised, mark)
 
     async def _add(self, runtime: Runtime, items: Sequence[NewExecution]) -> Sequence[ExecutionHandle]:
         handles: list[ExecutionHandle] = []

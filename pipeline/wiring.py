@@ -28,13 +28,15 @@ from ..stages.lease import Lease
 from ..stages.messages import DueEvent, JobNews, PlacedEvent
 from ..stages.node_keeper import NodeKeeper
 from ..stages.node_selector import LiveNodes, NodeSelector
+from ..stages.own_transaction import FinishDesk
 from ..stages.slots import Slots, TaskSlots
 from ..stages.sweeper import Sweeper
 from ..stages.waiters import Waiters
 from ..stages.watchdog import Watchdog
 from ..stages.worker_pool import WorkerPool
 from ..storage.lane import StorageLane
-from ..storage.protocol import Claim
+from ..storage.protocol import Claim, Finished, Storage
+from ..storage.threads import EventLoopHandle
 from .settings import Stages
 from .supervisor import Child, ChildRestarted, Intensity, Strategy, Supervisor, SupervisorEvent
 from .telemetry import Telemetry
@@ -45,6 +47,7 @@ class Chain:
 
     def __init__(
         self,
+        storage: Storage,
         lane: StorageLane,
         clock: Clock,
         settings: Stages,
@@ -61,6 +64,7 @@ class Chain:
     ) -> None:
         self.lane, self.clock, self.settings, self.telemetry, self.make_id = lane, clock, settings, telemetry, make_id
         self._strategies, self._shared, self._swept = strategies, shared, swept
+        self.loop = EventLoopHandle.current()
         self._booted: Instant = node.started_at
         executor = settings.executor
         self.slots = Slots(executor.concurrency, executor.queues, executor.limit)
@@ -81,6 +85,7 @@ class Chain:
             threads=executor.threads,
             emit=telemetry,
             abandoned_limit=executor.abandoned_threads,
+            desk=FinishDesk(storage, clock, node.id, self._tell_finished),
         )
         self._open_channels()
         self.pool.on_ended = self.placed.nudge
@@ -278,6 +283,20 @@ class Chain:
     def work_added(self, queue: str, at: Instant) -> None:
         """Somebody has put work into the store."""
         self.demand.want(queue, at)
+        self.news.nudge()
+
+    def work_promised(self, mark: str) -> None:
+        """A transaction has put work into the store, and will commit or not."""
+        self.demand.promise(mark)
+        self.news.nudge()
+
+    def _tell_finished(self, execution_id: str, finished: Finished) -> None:
+        """From any thread: an execution has ended in a transaction of its own."""
+        self.loop.call_soon(self._note_finished, execution_id, finished)
+
+    def _note_finished(self, execution_id: str, finished: Finished) -> None:
+        self.demand.note_finished(finished, self.clock.now())
+        self.waiters.notify([execution_id])
         self.news.nudge()
 
     def look_into_store(self) -> None:

@@ -11,11 +11,11 @@ channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..model.execution import Kind
 from ..model.instants import Instant
-from ..storage.protocol import Settlement
+from ..storage.protocol import Finished, Settlement
 
 
 class Demand:
@@ -28,6 +28,10 @@ class Demand:
         """Hints: stored work of a queue is ready at this instant, or was."""
         self.unknown_work = False
         """There may be work in the store, of queues that nobody can name."""
+        self.promised: dict[str, int] = {}
+        """Transactions of callers that have put work into the store, by mark, and may not have ended: each with the
+        number of its last promise.
+        """
         self.dry: set[str] = set()
         """Queues that had less ready work than there was room for."""
         self.watched: set[str] = set()
@@ -39,6 +43,7 @@ class Demand:
         self._default = 0
         self._total: int | None = None
         self._under_way: dict[str, int] = {}
+        self._promises = 0
 
     # ---- the executor writes
 
@@ -70,6 +75,15 @@ class Demand:
 
     # ---- anybody writes
 
+    def note_finished(self, finished: Finished, now: Instant) -> None:
+        """Outcomes are recorded: their jobs may go on, and what they held back is ready."""
+        for queue, at in finished.follows.items():
+            self.want(queue, at)
+        for queue in finished.ready:
+            self.want(queue, now)
+        for job_id, at in finished.ended:
+            self.note_ended(job_id, at)
+
     def note_settled(self, settlements: Iterable[Settlement], now: Instant) -> None:
         """Executions have ended without running: their jobs may go on, and what they held back may be ready."""
         for settlement in settlements:
@@ -77,6 +91,12 @@ class Demand:
                 self.note_ended(settlement.job_id, now)
                 if settlement.kind is not Kind.OVERLAP_SKIPPED:  # whom that was skipped for is still running
                     self.want(settlement.queue, now)
+
+    def promise(self, mark: str) -> None:
+        """There will be work in the store if this transaction commits."""
+        self._promises += 1
+        self.promised[mark] = self._promises
+        self.unknown_work = True
 
     def want(self, queue: str, at: Instant) -> None:
         """There is work of this queue in the store, ready at that instant."""
@@ -98,6 +118,12 @@ class Demand:
     def sent(self, queue: str, count: int = 1) -> None:
         """So many are on their way."""
         self._under_way[queue] = self._under_way.get(queue, 0) + count
+
+    def drop_promises(self, ended: Mapping[str, int]) -> None:
+        """These transactions have ended, unless more was promised meanwhile: a mark may serve one after another."""
+        for mark, promise in ended.items():
+            if self.promised.get(mark) == promise:
+                del self.promised[mark]
 
     def take_ended(self) -> dict[str, Instant]:
         """The ends noted since the last time."""

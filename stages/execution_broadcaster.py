@@ -22,6 +22,7 @@ from ..model.filters import ExecutionFilter, JobFilter, Order
 from ..model.ids import IdMaker
 from ..model.instants import MILLISECOND, SECOND, Instant
 from ..model.job import JobRecord, JobState
+from ..storage.joining import joining
 from ..storage.lane import StorageLane
 from ..storage.protocol import Fire, Fired, Refusal, Settle, Storage
 from .channel import Channel, Outbox
@@ -44,6 +45,9 @@ from .stored_work import StoredWork
 from .timeline import Timeline
 
 log = logging.getLogger("clepsydra.execution_broadcaster")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
+"""Seconds between two looks for work that somebody has promised."""
 
 _PAGE = 500
 
@@ -91,6 +95,8 @@ class ExecutionBroadcaster:
         self._share: dict[str, int] = {}
         """How many of a queue's credits its stored work has won against its overdue jobs, in this turn."""
         self._looked_at = 0.0
+        self._pause = _FIRST_PAUSE
+        """Until the next look, while callers' transactions are open: it grows with the time that they are."""
         self._unplaced: set[str] = set()
         """Queues in which something waits for a node, and for credit first."""
         self._incarnation = demand.incarnation
@@ -125,9 +131,14 @@ class ExecutionBroadcaster:
 
     def _must_look(self) -> bool:
         """Whether the store may hold work that nobody has told of: another process', or what an executor died with."""
-        if self._may_be_unknown_work():
-            return True
-        return self._poll is not None and self._clock.monotonic() - self._looked_at >= self._poll
+        return self._may_be_unknown_work() or self._until_next_look() == 0
+
+    def _until_next_look(self) -> float | None:
+        """Seconds until the store is looked into anyway: soon while a caller's transaction is open, or regularly."""
+        interval = self._pause if self._demand.promised else self._poll
+        if interval is None:
+            return None
+        return max(0.0, round(self._looked_at + interval - self._clock.monotonic(), 6))
 
     def _may_be_unknown_work(self) -> bool:
         if self._incarnation != self._demand.incarnation or self._demand.unknown_work:
@@ -144,8 +155,8 @@ class ExecutionBroadcaster:
             for instant in (self._timeline.next_instant(), self._stored.next_instant(now))
             if instant is not None
         ]
-        if self._poll is not None:
-            waits.append(max(0.0, self._looked_at + self._poll - self._clock.monotonic()))
+        if (next_look := self._until_next_look()) is not None:
+            waits.append(next_look)
         return min(waits, default=None)
 
     def _has_work(self, now: Instant) -> bool:
@@ -424,7 +435,9 @@ class ExecutionBroadcaster:
         """What waits there, whoever put it there: at the start, and again and again where other processes may."""
         self._looked_at = self._clock.monotonic()
         self._incarnation = self._demand.incarnation
+        self._pause = _FIRST_PAUSE if self._demand.unknown_work else min(2 * self._pause, _LONGEST_PAUSE)
         self._demand.unknown_work = False
+        await self._look_for_promised_work()
         now = self._clock.now()
         waiting, unplaced, records = await self._lane.read(lambda store: _waiting_in(store, now, self._batch))
         self._stored.learn(waiting)
@@ -440,6 +453,17 @@ class ExecutionBroadcaster:
             self._unplaced.add(unplaced[-1].work.queue)  # there may be more
         for job_id in self._parked:
             self._demand.ended.setdefault(job_id, 0)
+
+    async def _look_for_promised_work(self) -> None:
+        """Which of the callers' transactions have ended: asked before the look, which then sees what they committed."""
+        if promised := dict(self._demand.promised):
+            ended = await self._lane.read(lambda store: _ended_of(store, promised))
+            self._demand.drop_promises(ended)
+
+
+def _ended_of(store: Storage, promised: Mapping[str, int]) -> dict[str, int]:
+    joined = joining(store)
+    return {mark: promise for mark, promise in promised.items() if joined.has_ended(mark)}
 
 
 def _count(bound: BoundSchedule, settle: Settle) -> int | None:

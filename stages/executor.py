@@ -171,12 +171,7 @@ class Executor:
         if not outcomes:
             return
         now = self._clock.now()
-        for queue, at in finished.follows.items():
-            self._demand.want(queue, at)
-        for queue in finished.ready:
-            self._demand.want(queue, now)
-        for job_id, at in finished.ended:
-            self._demand.note_ended(job_id, at)
+        self._demand.note_finished(finished, now)
         if finished.stale:
             self._tell_stale([outcome for outcome in outcomes if outcome.attempt_id in finished.stale])
         self._pool.acknowledge([outcome.attempt_id for outcome in outcomes])

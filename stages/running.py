@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractContextManager
 from contextvars import Context, ContextVar
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,12 +20,14 @@ import anyio
 
 from ..model.clock import Clock
 from ..model.errors import NotInExecution
-from ..model.execution import Cause
+from ..model.execution import Cause, Outcome
 from ..model.instants import SECOND, Instant, to_datetime, to_micros, to_timedelta
 from ..model.payload import JsonText, encode
+from ..storage.joining import Connection
 from ..storage.protocol import Claim
 from ..storage.threads import Errand
 from .outcomes import Stop
+from .own_transaction import Finish, FinishDesk
 
 PATIENT_FOR = 1000
 """Cancellations that a task may swallow while it is to stop. Then it is closed, as Python closes a coroutine."""
@@ -49,6 +52,7 @@ class Run:
     __slots__ = (
         "_clock",
         "_counted",
+        "_desk",
         "_resting",
         "_taken_progress",
         "alive_at",
@@ -57,6 +61,8 @@ class Run:
         "coroutine",
         "errand",
         "error",
+        "finish",
+        "finishing",
         "latest_progress",
         "noticed",
         "over",
@@ -69,7 +75,7 @@ class Run:
         "yielded",
     )
 
-    def __init__(self, claim: Claim, clock: Clock) -> None:
+    def __init__(self, claim: Claim, clock: Clock, desk: FinishDesk | None = None) -> None:
         self.claim = claim
         self.started_at: Instant | None = None
         """None until its first line."""
@@ -80,6 +86,7 @@ class Run:
         self.latest_progress: JsonText | None = None
         self._taken_progress: JsonText | None = None
         self._clock = clock
+        self._desk = desk
         self._counted = True
         self._resting = 0
         # For the pool.
@@ -90,6 +97,10 @@ class Run:
         """How many cancellations were delivered to it since: each but the last it has swallowed."""
         self.over = False
         """Whether its outcome is made."""
+        self.finishing = False
+        """Whether its end is on its way into the store, or there, in a transaction of the task's own."""
+        self.finish: Outcome | None = None
+        """Its end, if that is recorded in such a transaction."""
         self.scope: anyio.CancelScope | None = None
         self.errand: Errand | None = None
         self.context: Context | None = None
@@ -199,6 +210,18 @@ class Run:
         """
         self.latest_progress = encode(value, "value")
         self.heartbeat()
+
+    def transaction(self, connection: Connection) -> AbstractContextManager[Finish]:
+        """End this execution in a transaction of the task's own, so that its effects happen exactly once.
+
+        The connection is one to the database in which the scheduler keeps its work. What it does in the block, and that
+        the execution has succeeded, commit together when the block ends; if it raises, neither does. The block's value
+        takes the result. Raises `LeaseLost`, and undoes all, if the execution is not this attempt's any more. After the
+        block it has ended: what the task then returns, raises or is asked for changes nothing.
+        """
+        if self._desk is None:
+            raise NotInExecution("this run belongs to no scheduler, so there is no store to finish it in")
+        return self._desk.transaction(self, connection)
 
     async def sleep(self, seconds: timedelta | float) -> None:
         """Sleep on the scheduler's clock, so that a virtual one can pass the time. For `async def` tasks."""

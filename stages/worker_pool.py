@@ -51,6 +51,7 @@ from .outcomes import (
     is_cancellation,
     state_after,
 )
+from .own_transaction import FinishDesk
 from .running import OnLoop, Run, discard, drive
 
 log = logging.getLogger("clepsydra.pool")
@@ -119,6 +120,7 @@ class WorkerPool:
         threads: int = 64,
         emit: events.Emitter | None = None,
         abandoned_limit: int = 16,
+        desk: FinishDesk | None = None,
     ) -> None:
         self.on_ended: Callable[[], None] = _nobody
         """Called when there is an outcome to read, and not again until `outcomes` has been read."""
@@ -127,6 +129,7 @@ class WorkerPool:
         self._maker = OutcomeMaker(node_id, make_id)
         self._emit = events.SILENCE if emit is None else emit
         self._abandoned_limit = abandoned_limit
+        self._desk = desk
         self._threads_limit = threads
         self._threads = ThreadPool("clepsydra-task", threads)
         self._in_threads = 0
@@ -164,12 +167,12 @@ class WorkerPool:
 
     def submit(self, claims: Sequence[Claim]) -> None:
         """Run these; ids that are in the pool already are passed over."""
-        runs, outbox, busy, clock, added = self._runs, self._outbox, self._busy, self._clock, 0
+        runs, outbox, busy, clock, desk, added = self._runs, self._outbox, self._busy, self._clock, self._desk, 0
         for claim in claims:
             attempt_id = claim.attempt_id
             if attempt_id in runs or attempt_id in outbox:
                 continue
-            runs[attempt_id] = run = Run(claim, clock)
+            runs[attempt_id] = run = Run(claim, clock, desk)
             self._waiting.append(run)
             queue = claim.work.queue
             busy[queue] = busy.get(queue, 0) + 1
@@ -537,7 +540,7 @@ class WorkerPool:
 
     def _stop(self, run: Run, stop: Stop) -> None:
         """Ask a run to stop. The first who asks decides what its outcome says."""
-        if run.over:
+        if run.over or (run.finishing and stop.kind is StopKind.CANCEL):
             return
         if run.stop is None:
             run.stop = stop
@@ -578,6 +581,8 @@ class WorkerPool:
     def _record(self, run: Run, outcome: Outcome) -> None:
         """The outcome can be read from here on."""
         attempt_id, queue = run.claim.attempt_id, run.claim.work.queue
+        if run.finish is not None:
+            outcome = _finish_that_stands(run, run.finish, outcome)
         run.over = True
         self._ended += 1
         del self._runs[attempt_id]
@@ -679,6 +684,20 @@ class WorkerPool:
         if run.started is None:  # nobody listened when it began
             return max(0, self._clock.now() - (run.started_at or 0))
         return round((self._clock.monotonic() - run.started) * SECOND)
+
+
+def _finish_that_stands(run: Run, finish: Outcome, late: Outcome) -> Outcome:
+    """It has ended in a transaction of its own; how it ends now comes too late to be recorded."""
+    if late.ending is not Ending.SUCCEEDED:
+        log.warning(
+            "%r has finished in its own transaction, which stands; that it ended as %r afterwards is ignored: %s",
+            run,
+            late.ending.value,
+            late.error or "nothing was raised",
+        )
+    elif late.result not in (None, finish.result):
+        log.warning("%r has finished in its own transaction; what it returned afterwards is not its result", run)
+    return finish
 
 
 def _facts(run: Run) -> dict[str, Any]:

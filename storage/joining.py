@@ -11,8 +11,10 @@ from collections.abc import Awaitable, Sequence
 from typing import Protocol, runtime_checkable
 
 from ..model.errors import StoreError
-from ..model.execution import Outcome
+from ..model.execution import Outcome, State
 from ..model.instants import Instant
+from .enqueueing import Enqueueing
+from .finishing import Finishing
 from .protocol import AddResult, Finished, NewExecution
 
 
@@ -50,8 +52,8 @@ class Joined(Protocol):
         """Begin the block that `commit` or `roll_back` ends; what the transaction did before belongs to it."""
         ...
 
-    def finish(self, outcomes: Sequence[Outcome], now: Instant) -> Finished:
-        """As `ExecutionStorage.finish`, inside the block."""
+    def finish_running(self, outcome: Outcome, now: Instant) -> Finished | None:
+        """Record, inside the block, how a running attempt has ended. None: it does not run, or is somebody else's."""
         ...
 
     def commit(self) -> None:
@@ -61,6 +63,22 @@ class Joined(Protocol):
     def roll_back(self) -> None:
         """Undo the whole transaction."""
         ...
+
+
+class JoinedLedger(Enqueueing, Finishing):
+    """What the ledger does in a caller's transaction."""
+
+    def finish_running(self, outcome: Outcome, now: Instant) -> Finished | None:
+        """`Joined.finish`: once. A repeat is refused, because the effect beside it would be repeated, too."""
+        with self.transaction():
+            row = self.executions_by_id([outcome.execution_id], lock=True).get(outcome.execution_id)
+            if row is None or (row.state, row.attempt_id, row.node) != (
+                State.RUNNING,
+                outcome.attempt_id,
+                outcome.node,
+            ):
+                return None
+            return self.finish([outcome], now)
 
 
 @runtime_checkable

@@ -17,8 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from ..model.errors import InvalidArgument, StoreError
-from .enqueueing import Enqueueing
-from .finishing import Finishing
+from .joining import JoinedLedger
 from .sqlite_connections import Statements, store_error
 from .sqlite_schema import READ_VERSION, TABLES, VERSION, version_of
 from .sqlite_tables import SQLiteTables
@@ -30,7 +29,7 @@ _BLOCK: Final = "clepsydra_block"
 """Savepoints."""
 
 
-class JoinedSQLite(SQLiteTables, Enqueueing, Finishing):
+class JoinedSQLite(SQLiteTables, JoinedLedger):
     """The store's executions, read and written in a transaction that the caller commits."""
 
     def __init__(

@@ -252,10 +252,11 @@ def test_effect_and_finish_commit_together_or_not_at_all(
     joined.begin()
     note(connection, "effect")
 
-    finished = joined.finish([outcome], T0 + 1)
+    finished = joined.finish_running(outcome, T0 + 1)
     getattr(joined, ending)()
 
     done = ending == "commit"
+    assert finished is not None
     assert finished.applied == {"a"}
     assert notes(path) == (["effect"] if done else [])
     assert store.get_executions(["a"])["a"].state is (State.SUCCEEDED if done else State.RUNNING)
@@ -289,7 +290,7 @@ def test_a_block_whose_transaction_was_ended_inside_is_refused(
     note(connection, "effect")
     getattr(connection, how)()
 
-    joined.finish([outcome], T0 + 1)
+    joined.finish_running(outcome, T0 + 1)
     with pytest.raises(StoreError, match="inside the block"):
         joined.commit()
     joined.roll_back()
