@@ -372,8 +372,9 @@ def _call(run: Run, function: Callable[..., Any], args: tuple[Any, ...], kwargs:
 
 def _begin(run: Run, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """The call and the first step at once: entering a context twice costs as much as either."""
-    value = _call(run, function, args, kwargs)
-    coroutine = run.coroutine = _as_coroutine(value)
+    _current.set(run)
+    value = function(*args, **kwargs)
+    coroutine = run.coroutine = value if type(value) is types.CoroutineType else _as_coroutine(value)
     if coroutine is None:
         run.value = value
         return False

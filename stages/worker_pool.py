@@ -497,7 +497,8 @@ class WorkerPool:
         try:
             if task is None:
                 raise UnknownTask(claim.work.task, self._tasks)
-            args, kwargs = self._bind(task, claim)
+            known = task in self._no_arguments and claim.work.args == NO_ARGUMENTS
+            args, kwargs = _CALL_WITH_NOTHING if known else self._bind(task, claim)
         except Exception as error:
             run.error = error
             return self._settle(run, False)
@@ -506,7 +507,10 @@ class WorkerPool:
             self._begin_in_thread(run, task, args, kwargs)
             return False
         run.scope = scope
-        return self._settle(run, run.begin(self.on_loop, task.function, args, kwargs))
+        if run.begin(self.on_loop, task.function, args, kwargs):
+            return True
+        self._end(run)
+        return False
 
     def _settle(self, run: Run, suspended: bool) -> bool:
         if not suspended:
@@ -522,12 +526,10 @@ class WorkerPool:
             self._emit.emit(events.ExecutionStarted(at=run.started_at, late_by=late_by, **_facts(run)))
 
     def _bind(self, task: Task[..., Any], claim: Claim) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if claim.work.args != NO_ARGUMENTS:
-            return task.bind(claim.work.args)
-        if task not in self._no_arguments:  # binding costs as much as all the rest of a short run
-            task.bind(claim.work.args)
+        bound = task.bind(claim.work.args)
+        if claim.work.args == NO_ARGUMENTS:  # not again: it costs as much as all the rest of a short run
             self._no_arguments[task] = None
-        return _CALL_WITH_NOTHING
+        return bound
 
     def _arm(self, run: Run) -> None:
         timeout = run.claim.work.timeout
