@@ -374,7 +374,8 @@ def _begin(run: Run, function: Callable[..., Any], args: tuple[Any, ...], kwargs
     """The call and the first step at once: entering a context twice costs as much as either."""
     _current.set(run)
     value = function(*args, **kwargs)
-    coroutine = run.coroutine = value if type(value) is types.CoroutineType else _as_coroutine(value)
+    is_plain = type(value) is types.CoroutineType  # nearly always
+    coroutine = run.coroutine = value if is_plain else _as_coroutine(value)
     if coroutine is None:
         run.value = value
         return False
