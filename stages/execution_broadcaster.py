@@ -20,7 +20,7 @@ from ..model.clock import Clock
 from ..model.execution import UNSTARTED, Execution, Kind
 from ..model.filters import ExecutionFilter, JobFilter, Order
 from ..model.ids import IdMaker
-from ..model.instants import MILLISECOND, SECOND, Instant
+from ..model.instants import LAST, MILLISECOND, SECOND, Instant
 from ..model.job import JobRecord, JobState
 from ..storage.joining import joining
 from ..storage.lane import StorageLane
@@ -438,15 +438,15 @@ class ExecutionBroadcaster:
         self._pause = _FIRST_PAUSE if self._demand.unknown_work else min(2 * self._pause, _LONGEST_PAUSE)
         self._demand.unknown_work = False
         await self._look_for_promised_work()
-        now = self._clock.now()
-        waiting, unplaced, records = await self._lane.read(lambda store: _waiting_in(store, now, self._batch))
+        waiting, unplaced, records = await self._lane.read(lambda store: _waiting_in(store, self._batch))
         self._stored.learn(waiting)
         self._unplaced.clear()
         for row in unplaced:
             queue = row.work.queue
             if self._demand.credit(queue) > 0:
                 self._demand.sent(queue)
-                self._outbox.add(PlacementWanted(row.id, queue, records.get(row.job_id or ""), row.nominal))
+                record = records.get(row.job_id or "")
+                self._outbox.add(PlacementWanted(row.id, queue, record, row.nominal, row.not_before))
             else:
                 self._unplaced.add(queue)
         if len(unplaced) == self._batch:
@@ -479,10 +479,10 @@ def _pause(store: Storage, job_id: str, reason: str, now: Instant) -> None:
 
 
 def _waiting_in(
-    store: Storage, now: Instant, limit: int
+    store: Storage, limit: int
 ) -> tuple[Mapping[str, Instant], Sequence[Execution], Mapping[str, JobRecord]]:
     """When queues have work, what waits for a node, and the jobs of that: a job that is over is not in the timeline."""
-    unplaced = store.unplaced(now, limit)
+    unplaced = store.unplaced(LAST, limit)  # those for later too: a retry waits for its time where it will run
     ids = {row.job_id for row in unplaced if row.job_id is not None}
     records = store.list_jobs(JobFilter(ids=ids), limit=len(ids)).items if ids else ()
     return store.next_due(-1), unplaced, {record.id: record for record in records}

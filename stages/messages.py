@@ -87,6 +87,7 @@ class PlacementWanted:
     queue: str
     record: JobRecord | None
     nominal: Instant | None
+    not_before: Instant
 
 
 @frozen

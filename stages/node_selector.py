@@ -96,11 +96,17 @@ class NodeSelector:
         placed = await self._lane.write(lambda store: store.place(placements, now))
         queues = {event.execution_id: event.queue for event in wanted}
         mine = {execution_id for execution_id, target in placed.executions if target == self._nodes.mine.id}
+        later = {
+            event.execution_id: event.not_before
+            for event in wanted
+            if isinstance(event, PlacementWanted) and event.not_before > now
+        }
+        mine -= later.keys()
         for execution_id, target in placed.executions:
             if execution_id in mine:
                 self._outbox.add(ExecutionsPlaced(queues.get(execution_id, ""), [execution_id]))
             elif target == self._nodes.mine.id:
-                self._demand.want(queues.get(execution_id, ""), now)
+                self._demand.want(queues.get(execution_id, ""), later.get(execution_id, now))
         for execution_id, queue in queues.items():
             if execution_id not in mine:
                 self._demand.settle(queue)  # its credit goes back: it runs elsewhere, or nowhere

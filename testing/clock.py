@@ -261,6 +261,7 @@ class VirtualWait:
             if error is not None and not swallowed and self.fired:
                 # The waiter is cancelled from outside, or has failed: it will not come back to say ended().
                 self.fired = False
+                self._timers.drop(self)  # after a step it stands in the heap twice
                 self._activity.ended()
         return swallowed
 

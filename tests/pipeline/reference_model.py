@@ -151,8 +151,10 @@ class Model:
     first_started: dict[str, Instant] = Factory(dict[str, Instant])
     """By job id, the last nominal time that began."""
     executions: dict[tuple[str, Instant], str] = Factory(dict[tuple[str, Instant], str])
-    begun: set[str] = Factory(set[str])
-    """Executions that have begun at least once."""
+    begun: dict[str, int | None] = Factory(dict[str, int | None])
+    """Executions that have begun at least once, each with the version of its job of that time."""
+    claimed: dict[str, str] = Factory(dict[str, str])
+    """By execution the first attempt that the store has started: a later one is a further try, whatever it did."""
     attempts: set[str] = Factory(set[str])
     running: dict[str, Run] = Factory(dict[str, Run])
     """By execution id."""
@@ -239,15 +241,19 @@ class Model:
             self.wrongs.append(f"law 2: two attempts of execution {claim.execution_id} of {run.name!r} run at once")
         if claim.job_id is not None and claim.job_name is not None:
             self._law_7(claim, claim.job_name, version)
-            self._overlap(claim.job_id, claim.job_name, version)
+            if self.begun.get(claim.execution_id, version) == version:  # else it occupies its job by an older rule
+                self._overlap(claim.job_id, claim.job_name, version)
             self._one_fire(claim, claim.job_id)
         self.attempts.add(claim.attempt_id)
-        self.begun.add(claim.execution_id)
+        self.begun.setdefault(claim.execution_id, version)
         self.running[claim.execution_id] = run
 
     def _law_7(self, claim: Claim, name: str, version: int | None) -> None:
         standings = may_run_out(self.believed(name))
-        first = claim.execution_id not in self.begun
+        first = (
+            claim.execution_id not in self.begun
+            and self.claimed.get(claim.execution_id, claim.attempt_id) == claim.attempt_id
+        )
         scheduled = claim.cause is Cause.SCHEDULE
         if not any(_may_begin(standing, version, first and scheduled) for standing in standings):
             how = " or ".join(f"{one.life} v{version_of(one.job)}" for one in self.believed(name))

@@ -62,7 +62,7 @@ from clepsydra.model.redeploy import evolve_state
 from clepsydra.stages.misfire import due_of
 from clepsydra.stages.running import Run
 from clepsydra.storage.audit import audit
-from clepsydra.storage.protocol import Fire, Fired
+from clepsydra.storage.protocol import Fire, Fired, Started
 from clepsydra.storage.verifying import verify_store
 
 from . import reference_model as model
@@ -399,6 +399,13 @@ class WatchedStorage:
         for fire in fires:
             if fire.job_id in answer.applied and fire.execution_id not in known:
                 self._model.applied(before[fire.job_id], fire, now)
+        return answer
+
+    def start(self, *args: Any, **kwargs: Any) -> Started:
+        """As the store does it."""
+        answer = self.store.start(*args, **kwargs)
+        for claim in answer.claims:
+            self._model.claimed.setdefault(claim.execution_id, claim.attempt_id)
         return answer
 
 
@@ -1007,6 +1014,30 @@ ONCE_WRONG: dict[str, list[Operation]] = {
         Pass(1),
         Meddle("cancel", "a"),
         Pass(2),
+    ],
+    "a retry that waits for its time waits for a node as well": [
+        Add(task="fails", schedule="every 30", retry=3, run_on=Random()),
+        Pass(31.5),
+        Restart(),
+        Pass(40),
+    ],
+    "a run waits for a node, and the clock is set back": [
+        Enqueue("long", queue="other"),
+        Tune(concurrency=1, limit=1),
+        Pass(1),
+        Add(schedule="none", run_on=All()),
+        Govern("run"),
+        Step(-40),
+        Pass(40),
+        Pass(40),
+    ],
+    "the clock of tests forgets who was cancelled while he woke": [
+        Fault("finish", times=3),
+        Enqueue("nap", priority=1),
+        Suspend(200),
+        Restart(),
+        Step(40),
+        Restart(),
     ],
     "a new try on request begins beside nobody": [
         Add(task="long", schedule="reboot", recovery=Recovery.FAIL),
