@@ -374,8 +374,7 @@ def _begin(run: Run, function: Callable[..., Any], args: tuple[Any, ...], kwargs
     """The call and the first step at once: entering a context twice costs as much as either."""
     _current.set(run)
     value = function(*args, **kwargs)
-    is_plain = type(value) is types.CoroutineType  # nearly always
-    coroutine = run.coroutine = value if is_plain else _as_coroutine(value)
+    coroutine = run.coroutine = _as_coroutine(value)
     if coroutine is None:
         run.value = value
         return False
