@@ -80,6 +80,8 @@ class OfJob:
 
     def oldest_unfinished(self) -> Instant | None:
         """The earliest nominal time that is not settled."""
+        if not self.open:
+            return None
         nominals = (row.nominal for row in self.open.values() if row.nominal is not None and row.state in UNFINISHED)
         return min(nominals, default=None)
 
