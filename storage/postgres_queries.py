@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from .postgres_schema import NUMBERS
-from .rows import Row, stored
+from .rows import Row, is_storable
 from .sql import Dialect
 
 
@@ -24,8 +24,8 @@ def _element(value: Any) -> str:
 
 
 def listed(values: Iterable[str]) -> str:
-    """A list of texts as one parameter; what no text of the database can hold is in it as it would be stored."""
-    return array([stored(value) for value in values])
+    """A list of texts as one parameter, without those that nothing in the database can equal."""
+    return array([value for value in values if is_storable(value)])
 
 
 # Labels that the database cannot read as JSON are kept in escapes (`rows.stored`): they match nothing.

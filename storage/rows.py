@@ -37,7 +37,7 @@ def stored(text: str | None) -> str | None:
     """Text as a database keeps it: as it is, or in escapes if it has a NUL or a lone surrogate."""
     if text is None or (text.isascii() and "\0" not in text):
         return text
-    if "\0" not in text and not text.startswith(_ESCAPED) and _is_unicode(text):
+    if not text.startswith(_ESCAPED) and is_storable(text):
         return text
     return _ESCAPED + text.encode("unicode_escape").decode("ascii")
 
@@ -49,7 +49,10 @@ def loaded(text: str | None) -> str | None:
     return text[1:].encode("ascii").decode("unicode_escape")
 
 
-def _is_unicode(text: str) -> bool:
+def is_storable(text: str) -> bool:
+    """Whether every database can hold this text as it is."""
+    if "\0" in text:
+        return False
     try:
         text.encode()
     except UnicodeEncodeError:

