@@ -305,8 +305,10 @@ class Chain:
         self.news.nudge()
 
     def _withdraw(self, job_ids: Collection[str], ending: Ending, cause: Cause | None = None) -> None:
+        now = self.make_id()  # ids tell what is older: of this job there may be new executions before long
+
         def is_meant(claim: Claim) -> bool:
-            return claim.job_id in job_ids and cause in (None, claim.cause)
+            return claim.job_id in job_ids and cause in (None, claim.cause) and claim.execution_id < now
 
         self.pool.withdraw(is_meant, ending, "its job was changed before it began")
         self.waiters.notify_all()  # the store has settled what waited

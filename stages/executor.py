@@ -144,6 +144,7 @@ class Executor:
             finished = store.finish(outcomes, now)
             return finished, store.start(self._node_id, now, items=items, free=free, tasks=tasks, rooms=rooms)
 
+        self._pool.claims_are_asked_for()
         try:
             finished, started = await self._lane.write(both)
         except StoreError as error:

@@ -1039,6 +1039,13 @@ ONCE_WRONG: dict[str, list[Operation]] = {
         Step(40),
         Restart(),
     ],
+    "a start whose answer was lost is told of after its job was paused": [
+        Fault("start", "after", away=True),
+        Add(),
+        Suspend(40),
+        Meddle("retry", "a"),
+        AddAgain("a", paused=True),
+    ],
     "a new try on request begins beside nobody": [
         Add(task="long", schedule="reboot", recovery=Recovery.FAIL),
         Pass(1),
