@@ -7,6 +7,8 @@ selector places them, the executor claims and runs them. `model/` has the words,
 These are the public names; anything else may change tomorrow.
 """
 
+from typing import TYPE_CHECKING
+
 from .model import events
 from .model.calendar import Transition, transitions
 from .model.clock import Clock, SystemClock
@@ -55,6 +57,25 @@ from .storage.memory import MemoryStorage
 from .storage.protocol import JobPage, Page, Storage, TaskRow
 from .storage.sqlite import SQLiteStorage
 from .storage.verifying import verify_store
+
+if TYPE_CHECKING:
+    from .storage.postgres import PostgresStorage as PostgresStorage
+else:
+
+    def __getattr__(name: str) -> object:
+        """`PostgresStorage` needs psycopg, an extra: it is imported when it is asked for."""
+        if name != "PostgresStorage":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            from .storage.postgres import PostgresStorage
+        except ModuleNotFoundError as error:
+            if error.name != "psycopg":
+                raise
+            raise ImportError(
+                "PostgresStorage needs psycopg: pip install 'clepsydra[postgres]', or psycopg[binary]>=3.2 by itself"
+            ) from error
+        return PostgresStorage
+
 
 __all__ = [
     "All",

@@ -36,6 +36,7 @@ WITH_DEFAULTS: Mapping[str, Any] = {
     "Cron": clepsydra.Cron,
     "Scheduler": clepsydra.Scheduler,
     "SQLiteStorage": clepsydra.SQLiteStorage,
+    "PostgresStorage": clepsydra.PostgresStorage,
     "MemoryStorage": clepsydra.MemoryStorage,
     "Supervisor": clepsydra.Supervisor,
     "Child": clepsydra.Child,

@@ -5,6 +5,8 @@ What every store promises is checked by the conformance suite.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +139,19 @@ def test_a_password_is_never_shown() -> None:
 
     assert "secret" not in repr(storage)
     assert "secret" not in str(caught.value)
+
+
+def test_without_psycopg_all_but_this_store_can_be_used_and_it_says_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "import clepsydra; clepsydra.Scheduler(clepsydra.MemoryStorage())\n"
+        "try: from clepsydra import PostgresStorage\n"
+        "except ImportError as error: print(error)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE)
+
+    assert "pip install 'clepsydra[postgres]'" in done.stdout
 
 
 # ---- Schema
