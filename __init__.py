@@ -37,6 +37,7 @@ from .model.errors import (
     UnknownTask,
 )
 from .model.execution import Attempt, Cause, Execution, Kind, State, Verdict
+from .model.explanation import Explanation, Hindrance, Obstacle, Phase, Try, Vessel, Wait
 from .model.filters import ExecutionFilter, JobFilter, Order
 from .model.instants import Instant, to_datetime, to_instant
 from .model.job import Job, JobRecord, JobState
@@ -98,9 +99,11 @@ __all__ = [
     "ExecutionHandle",
     "ExecutionNotFound",
     "ExecutorSettings",
+    "Explanation",
     "Finding",
     "Finish",
     "Health",
+    "Hindrance",
     "Instant",
     "Intensity",
     "InvalidArgument",
@@ -120,11 +123,13 @@ __all__ = [
     "NodeList",
     "NodeLost",
     "NotInExecution",
+    "Obstacle",
     "OnLeaseLost",
     "Once",
     "Order",
     "Overlap",
     "Page",
+    "Phase",
     "Random",
     "Reboot",
     "Recovery",
@@ -157,9 +162,12 @@ __all__ = [
     "TaskRow",
     "TimeoutFrom",
     "Transition",
+    "Try",
     "UnknownTask",
     "Verdict",
     "Verification",
+    "Vessel",
+    "Wait",
     "current_execution",
     "events",
     "to_datetime",

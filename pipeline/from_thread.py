@@ -18,6 +18,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 
 from ..model.errors import SchedulerNotRunning
 from ..model.execution import Attempt, Execution, State, Verdict
+from ..model.explanation import Explanation
 from ..model.filters import EVERY_EXECUTION, EVERY_JOB, ExecutionFilter, JobFilter, Order
 from ..model.job import Job, JobRecord
 from ..model.task import Call
@@ -224,6 +225,14 @@ class FromThread:
             return [verdict async for verdict in self._scheduler.verdicts(job, start, end)]
 
         return self._wait(collect)
+
+    def explain(self, job: str | Job, at: datetime) -> Explanation:
+        """As `Scheduler.explain`."""
+        return self._wait(lambda: self._scheduler.explain(job, at))
+
+    def explain_execution(self, execution_id: str) -> Explanation:
+        """As `Scheduler.explain_execution`."""
+        return self._wait(lambda: self._scheduler.explain_execution(execution_id))
 
     def verify(self) -> Verification:
         """As `Scheduler.verify`."""

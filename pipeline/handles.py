@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from ..model.errors import ExecutionFailed, ExecutionNotFound
 from ..model.execution import Execution, State
+from ..model.explanation import Explanation
 from ..model.instants import SECOND, to_micros
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class ExecutionHandle:
         """Wait, then the error it ended with, as text with its traceback; None when it succeeded."""
         execution = await self.wait(timeout)
         return None if execution.state is State.SUCCEEDED else execution.error or execution.reason
+
+    async def explain(self) -> Explanation:
+        """Why it ran, ran late or did not run; or what it waits for."""
+        return await self._scheduler.explain_execution(self.id)
 
     async def cancel(self) -> bool:
         """Cancel it; False when it had ended already."""

@@ -37,6 +37,7 @@ from ..model.errors import (
     UnknownTask,
 )
 from ..model.execution import Attempt, Execution, Kind, State, Verdict
+from ..model.explanation import Explanation
 from ..model.filters import EVERY_EXECUTION, EVERY_JOB, ExecutionFilter, JobFilter, Order
 from ..model.ids import IdMaker
 from ..model.instants import SECOND, to_datetime, to_instant, to_micros
@@ -64,10 +65,13 @@ from ..storage.protocol import (
 )
 from ..storage.verifying import CHUNK, Auditor, take_step
 from .callers import Callers
+from .explaining import look_at_execution, look_at_time
+from .explanations import explain_execution, explain_time
 from .from_thread import FromThread
 from .handles import ExecutionHandle, found
 from .health import Health
 from .options import EnqueueOptions, JobOptions, TaskOptions, new_executions
+from .prospects import Here, room_of
 from .registry import Registry
 from .runtime import Runtime
 from .settings import DEFAULTS, Stages
@@ -772,6 +776,44 @@ class Scheduler:
             yield verdict
             if told % _BATCH == 0:
                 await checkpoint()
+
+    async def explain(self, job: str | Job, at: datetime) -> Explanation:
+        """Why a nominal time of a job ran, ran late or did not run; of one to come, what could stop it.
+
+        `at` is the time, or any instant: then the last nominal time up to it is explained. The answer has all of it as
+        data, and `str()` of it says it in sentences. Of a removed job as well. Raises `JobNotFound`, and
+        `InvalidArgument` for a naive datetime.
+        """
+        name, asked, now = job.name if isinstance(job, Job) else job, to_instant(at, "at"), self.clock.now()
+        runtime = self._running()
+        looked = await self._read(lambda store: look_at_time(store, name, asked, now))
+        if looked is None:
+            raise JobNotFound(name, runtime.chain.book.by_name)
+        return explain_time(looked, self._here(runtime))
+
+    async def explain_execution(self, execution_id: str) -> Explanation:
+        """The same of an execution: an enqueued call, a manual run, or one of a nominal time.
+
+        Raises `ExecutionNotFound`.
+        """
+        row, now = await self.get_execution(execution_id), self.clock.now()
+        told = await self._read(lambda store: look_at_execution(store, row))
+        return explain_execution(told, now, self._here(self._running()))
+
+    def _here(self, runtime: Runtime) -> Here:
+        chain = runtime.chain
+        slots, pool, rooms = chain.slots, chain.pool, chain.task_slots.rooms
+        abandoned = pool.statistics().degraded
+        return Here(
+            runtime.node,
+            chain.nodes.nodes,
+            self._registry.tasks,
+            self._strategies,
+            chain.book.declared,
+            lambda queue: (slots.of(queue), min(slots.free(queue, pool), slots.free_in_all(pool))),
+            lambda task: room_of(task, rooms(run.claim.work.task for run in pool.running().values())),
+            list(_complaints(runtime, abandoned, self.clock.monotonic())),
+        )
 
     async def verify(self) -> Verification:
         """Audit the store against the laws, a few rows at a time, while everything goes on: a report with `ok` and what
