@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..model.clock import Clock
 from ..model.ids import IdMaker
-from ..storage.joining import joining
+from ..storage.joining import in_thread, joining
 from ..storage.protocol import AddResult, NewExecution
 
 
@@ -35,3 +36,7 @@ class Callers:
         if results:
             self._promise(joined.mark())
         return results
+
+    async def add_awaited(self, connection: object, items: Sequence[NewExecution]) -> Sequence[AddResult]:
+        """The same, on a connection whose methods are awaited."""
+        return await in_thread(partial(self.add, connection, items))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -49,7 +49,7 @@ from ..model.task import Call, Task
 from ..model.verification import Verification
 from ..stages.commands import AnyCommand, ChangeState, PutJobs, RemoveJobs, RunJob
 from ..stages.running import current_execution
-from ..storage.joining import Connection
+from ..storage.joining import AsyncConnection, Connection, is_awaited
 from ..storage.lane import StorageLane
 from ..storage.memory import MemoryStorage
 from ..storage.protocol import (
@@ -589,18 +589,37 @@ class Scheduler:
     def enqueue_in(
         self, connection: Connection, call: Iterable[Call], /, **options: Unpack[EnqueueOptions]
     ) -> Sequence[ExecutionHandle]: ...
+    @overload
     def enqueue_in(
-        self, connection: Connection, call: Call | Iterable[Call], /, **options: Unpack[EnqueueOptions]
-    ) -> ExecutionHandle | Sequence[ExecutionHandle]:
+        self, connection: AsyncConnection, call: Call, /, **options: Unpack[EnqueueOptions]
+    ) -> Coroutine[Any, Any, ExecutionHandle]: ...
+    @overload
+    def enqueue_in(
+        self, connection: AsyncConnection, call: Iterable[Call], /, **options: Unpack[EnqueueOptions]
+    ) -> Coroutine[Any, Any, Sequence[ExecutionHandle]]: ...
+    def enqueue_in(
+        self,
+        connection: Connection | AsyncConnection,
+        call: Call | Iterable[Call],
+        /,
+        **options: Unpack[EnqueueOptions],
+    ) -> object:
         """As `enqueue`, in the connection's transaction: the work exists if and only if you commit it.
 
-        For a connection to the database in which the scheduler keeps its work (`SQLiteStorage`: a `sqlite3.Connection`
-        to the same file). Not awaited; from any thread, whether or not the scheduler runs here. A scheduler that does
-        starts the work as soon as you have committed.
+        For a connection to the database in which the scheduler keeps its work: `sqlite3`'s to the same file, or
+        psycopg's. With psycopg's `AsyncConnection` it is awaited, with the others it is not, and is for any thread. The
+        scheduler need not run here; one that does starts the work as soon as you have committed.
         """
         items = self._checked_executions("enqueue_in", call, options, self._callers.make_id)
-        handles = [ExecutionHandle(one.id, one.created, self) for one in self._callers.add(connection, items)]
-        return handles[0] if isinstance(call, Call) else handles
+
+        def handles(added: Sequence[AddResult]) -> ExecutionHandle | Sequence[ExecutionHandle]:
+            made = [ExecutionHandle(one.id, one.created, self) for one in added]
+            return made[0] if isinstance(call, Call) else made
+
+        async def awaited() -> ExecutionHandle | Sequence[ExecutionHandle]:
+            return handles(await self._callers.add_awaited(connection, items))
+
+        return awaited() if is_awaited(connection) else handles(self._callers.add(connection, items))
 
     def _checked_executions(
         self, name: str, call: object, options: EnqueueOptions, make_id: Callable[[], str]

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from ..model.clock import Clock
 from ..model.errors import LeaseLost
 from ..model.execution import Ending, Outcome
 from ..model.payload import encode
-from ..storage.joining import Joined, joining
+from ..storage.joining import Joined, in_thread, is_awaited, joining
 from ..storage.protocol import Finished
 
 if TYPE_CHECKING:
@@ -50,12 +51,17 @@ class FinishDesk:
     tell: Callable[[str, Finished], object]
     """Called with the execution's id when it has ended so, in whichever thread."""
 
-    def transaction(self, run: Run, connection: object) -> AbstractContextManager[Finish]:
+    def transaction(
+        self, run: Run, connection: object
+    ) -> AbstractContextManager[Finish] | AbstractAsyncContextManager[Finish]:
         """The block; see `Run.transaction`."""
-        return _FinishingBlock(self, run, connection)
+        block = _FinishingBlock(self, run, connection)
+        return _AwaitedBlock(block) if is_awaited(connection) else block
 
 
 class _FinishingBlock(AbstractContextManager[Finish]):
+    """For connections whose methods block."""
+
     def __init__(self, desk: FinishDesk, run: Run, connection: object) -> None:
         self._desk, self._run = desk, run
         self._joined: Joined = joining(desk.storage).on_connection(connection)
@@ -102,3 +108,18 @@ class _FinishingBlock(AbstractContextManager[Finish]):
             self._joined.roll_back()
         except Exception as error:  # what is on its way out says more
             log.warning("the transaction of %r could not be rolled back: %s", self._run, error)
+
+
+@frozen
+class _AwaitedBlock(AbstractAsyncContextManager[Finish]):
+    """For those whose methods are awaited."""
+
+    block: _FinishingBlock
+
+    async def __aenter__(self) -> Finish:
+        return await in_thread(self.block.__enter__)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await in_thread(partial(self.block.__exit__, kind, error, trace))

@@ -11,10 +11,10 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import Context, ContextVar
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, overload
 
 import anyio
 
@@ -23,7 +23,7 @@ from ..model.errors import NotInExecution
 from ..model.execution import Cause, Outcome
 from ..model.instants import SECOND, Instant, to_datetime, to_micros, to_timedelta
 from ..model.payload import JsonText, encode
-from ..storage.joining import Connection
+from ..storage.joining import AsyncConnection, Connection
 from ..storage.protocol import Claim
 from ..storage.threads import Errand
 from .outcomes import Stop
@@ -211,13 +211,18 @@ class Run:
         self.latest_progress = encode(value, "value")
         self.heartbeat()
 
-    def transaction(self, connection: Connection) -> AbstractContextManager[Finish]:
+    @overload
+    def transaction(self, connection: Connection) -> AbstractContextManager[Finish]: ...
+    @overload
+    def transaction(self, connection: AsyncConnection) -> AbstractAsyncContextManager[Finish]: ...
+    def transaction(self, connection: Connection | AsyncConnection) -> object:
         """End this execution in a transaction of the task's own, so that its effects happen exactly once.
 
-        The connection is one to the database in which the scheduler keeps its work. What it does in the block, and that
-        the execution has succeeded, commit together when the block ends; if it raises, neither does. The block's value
-        takes the result. Raises `LeaseLost`, and undoes all, if the execution is not this attempt's any more. After the
-        block it has ended: what the task then returns, raises or is asked for changes nothing.
+        The connection is one to the database in which the scheduler keeps its work: `with`, or `async with` where its
+        methods are awaited. What it does in the block, and that the execution has succeeded, commit together when the
+        block ends; if it raises, neither does. The block's value takes the result. Raises `LeaseLost`, and undoes all,
+        if the execution is not this attempt's any more. After the block it has ended: what the task then returns,
+        raises or is asked for changes nothing.
         """
         if self._desk is None:
             raise NotInExecution("this run belongs to no scheduler, so there is no store to finish it in")

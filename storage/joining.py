@@ -7,8 +7,12 @@ tables. Not every store can: the one in memory has no transactions, and an adapt
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-from typing import Protocol, runtime_checkable
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeGuard, TypeVar, runtime_checkable
+
+import anyio
+import anyio.to_thread
 
 from ..model.errors import StoreError
 from ..model.execution import Outcome, State
@@ -16,6 +20,8 @@ from ..model.instants import Instant
 from .enqueueing import Enqueueing
 from .finishing import Finishing
 from .protocol import AddResult, Finished, NewExecution
+
+T = TypeVar("T")
 
 
 class Connection(Protocol):
@@ -35,7 +41,7 @@ class AsyncConnection(Protocol):
 
 
 class Joined(Protocol):
-    """A store on a caller's connection. For the thread that the connection is for.
+    """A store on a caller's connection, for the connection's thread; `in_thread` says what that is if it has none.
 
     What is added or finished here is the caller's to commit. A call that raises has changed nothing.
     """
@@ -68,6 +74,9 @@ class Joined(Protocol):
 class JoinedLedger(Enqueueing, Finishing):
     """What the ledger does in a caller's transaction."""
 
+    in_block = False
+    """Between `begin` and its end."""
+
     def finish_running(self, outcome: Outcome, now: Instant) -> Finished | None:
         """`Joined.finish`: once. A repeat is refused, because the effect beside it would be repeated, too."""
         with self.transaction():
@@ -92,6 +101,31 @@ class JoinsTransactions(Protocol):
     def has_ended(self, mark: str) -> bool:
         """Whether a transaction has been committed or rolled back; False when that cannot be told yet."""
         ...
+
+
+def is_awaited(connection: object) -> TypeGuard[AsyncConnection]:
+    """Whether the connection's methods are to be awaited."""
+    return inspect.iscoroutinefunction(getattr(connection, "commit", None))
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """Do something with a `Joined` on an awaited connection: in a thread, for which the loop says the statements.
+
+    Once begun it is seen through: nobody would know what a call that is cut off has done.
+    """
+    answer: list[T] = []
+    with anyio.CancelScope(shield=True):
+        # A limiter of its own: the app's may be taken by those who wait for this connection.
+        answer.append(await anyio.to_thread.run_sync(call, limiter=anyio.CapacityLimiter(1)))
+    return answer[0]
+
+
+def ended_inside(where: str) -> StoreError:
+    """The error of a block whose transaction is not the one that it has begun."""
+    return StoreError(
+        f"{where}: the transaction was committed or rolled back inside the block; leave both to it, and begin no other "
+        "inside"
+    )
 
 
 def joining(storage: object) -> JoinsTransactions:

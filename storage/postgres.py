@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
 from logging import getLogger
 from typing import Final
+from weakref import WeakSet
 
 import psycopg
 from attrs import evolve
@@ -23,8 +24,10 @@ from ..model.errors import InvalidArgument, StoreCorrupt, StoreError, StoreTooNe
 from ..model.instants import SECOND, Instant, to_micros
 from ..model.strategies import Node
 from .forks import watch_forks
+from .joining import Joined
 from .ledger import Ledger
 from .postgres_connections import Connection, Connections, Session, Settings, break_off, connect, store_error
+from .postgres_joining import JoinedPostgres, Place, Target, place_of
 from .postgres_schema import VERSION, migration, quoted, scripts
 from .postgres_tables import PostgresTables
 
@@ -71,6 +74,10 @@ class PostgresStorage(PostgresTables, Ledger):
             pooled,
         )
         self._connections = Connections(self.settings, self._check_version, lambda: None)
+        self._found_place: Place | None = None
+        self._target = Target(
+            self.settings.where, schema, pooled, self._place, WeakSet(), self._damaged, self.quarantine
+        )
         self._lifecycle = threading.Lock()
         self._preparing: Connection | None = None
         self._watches_forks = False
@@ -155,6 +162,30 @@ class PostgresStorage(PostgresTables, Ledger):
     def reading(self) -> AbstractContextManager[None]:
         """One snapshot."""
         return self._connections.block(writing=False)
+
+    def on_connection(self, connection: object) -> Joined:
+        """This store on a psycopg connection of the caller's to the same database; it need not be open here.
+
+        With an `AsyncConnection` it is for a worker thread of the connection's event loop.
+        """
+        return JoinedPostgres(connection, self._target)
+
+    def has_ended(self, mark: str) -> bool:
+        """By the number of the transaction."""
+        try:
+            with self.reading():
+                return bool(self._session().fetch("SELECT pg_xact_status(?::xid8) <> 'in progress'", (mark,))[0][0])
+        except StoreError as error:
+            if error.transient:
+                raise
+            return True  # the server knows no such transaction: it is not the one that it was then
+
+    def _place(self) -> Place:
+        """Which database the connection string leads to; asked once."""
+        if self._found_place is None:
+            with closing(connect(self.settings)) as connection:
+                self._found_place = place_of(lambda sql: connection.execute(sql.encode()).fetchall())
+        return self._found_place
 
     def _session(self) -> Session:
         return self._connections.current()

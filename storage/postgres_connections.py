@@ -16,11 +16,12 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import psycopg
 from attrs import frozen
@@ -86,13 +87,24 @@ class Settings:
         return f"schema {self.schema!r} of {said.get('dbname') or 'the default database'} at {host}{port}"
 
 
-class Statements:
+class Answer(Protocol):
+    """What a statement has given."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it gave or changed."""
+        ...
+
+    def fetchall(self) -> list[Row]:
+        """The rows."""
+        ...
+
+
+class Statements(ABC):
     """Statements on one connection, and what is known of the transaction that they are in."""
 
-    def __init__(self, connection: Connection, where: str, *, prepare: bool | None = None) -> None:
-        self.connection = connection
+    def __init__(self, where: str) -> None:
         self.where = where
-        self._prepare = prepare
         self.stale = False
         """Given up on: it must do nothing any more."""
         self.writing = False
@@ -128,15 +140,22 @@ class Statements:
         if self.stale or self.failed:
             raise self._refusal()
         try:
-            with psycopg.Cursor(self.connection) as cursor:
-                cursor.executemany(_marked(sql), rows)
+            self._ask_for_each(sql, rows)
         except (psycopg.Error, ValueError, OverflowError) as error:
             raise self._failure(error) from error
 
-    def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> psycopg.Cursor[Row]:
+    def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> Answer:
         if self.stale or self.failed:
             raise self._refusal()
-        return psycopg.Cursor(self.connection).execute(_marked(sql), parameters, prepare=self._prepare)
+        return self._ask(sql, parameters)
+
+    @abstractmethod
+    def _ask(self, sql: str, parameters: Sequence[Any]) -> Answer:
+        """Have the server execute it."""
+
+    @abstractmethod
+    def _ask_for_each(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Have the server execute it with each row."""
 
     # ---- locks
 
@@ -172,7 +191,8 @@ class Session(Statements):
     """One thread's connection, and its transactions."""
 
     def __init__(self, connection: Connection, settings: Settings, on_news: Callable[[], None]) -> None:
-        super().__init__(connection, settings.where)
+        super().__init__(settings.where)
+        self.connection = connection
         self.thread = threading.current_thread()
         self.lock = threading.Lock()
         """Held while a transaction is under way."""
@@ -180,6 +200,13 @@ class Session(Statements):
         self._on_news = on_news
         self._begin_writing = _beginning(settings, "READ WRITE")
         self._begin_reading = _beginning(settings, "ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+    def _ask(self, sql: str, parameters: Sequence[Any]) -> Answer:
+        return psycopg.Cursor(self.connection).execute(marked(sql), parameters)
+
+    def _ask_for_each(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        with psycopg.Cursor(self.connection) as cursor:
+            cursor.executemany(marked(sql), rows)
 
     # ---- transactions
 
@@ -385,7 +412,7 @@ def _beginning(settings: Settings, kind: str) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _marked(sql: str) -> bytes:
+def marked(sql: str) -> bytes:
     """A statement as psycopg takes it."""
     return sql.replace("%", "%%").replace("?", "%s").encode()
 

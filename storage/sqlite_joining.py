@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from ..model.errors import InvalidArgument, StoreError
-from .joining import JoinedLedger
+from .joining import JoinedLedger, ended_inside
 from .sqlite_connections import Statements, store_error
 from .sqlite_schema import READ_VERSION, TABLES, VERSION, version_of
 from .sqlite_tables import SQLiteTables
@@ -69,17 +69,16 @@ class JoinedSQLite(SQLiteTables, JoinedLedger):
                 if began:
                     self._undo()
                 raise
+            self.in_block = True
 
     def commit(self) -> None:
         """Commit. An error that the caller's own constraints raise is handed on as it is."""
+        self.in_block = False
         with self._plain():
             try:
                 self._connection.execute(f"RELEASE {_BLOCK}")
             except sqlite3.OperationalError as error:
-                raise StoreError(
-                    f"{self._path}: the transaction was committed or rolled back inside the block; leave both to it, "
-                    "and begin no other inside"
-                ) from error
+                raise ended_inside(self._path) from error
             if _keeps_transactions_open(self._connection):
                 self._connection.commit()
             else:
@@ -87,6 +86,7 @@ class JoinedSQLite(SQLiteTables, JoinedLedger):
 
     def roll_back(self) -> None:
         """Undo everything."""
+        self.in_block = False
         with self._plain():
             if _keeps_transactions_open(self._connection):
                 self._connection.rollback()
@@ -148,6 +148,8 @@ class JoinedSQLite(SQLiteTables, JoinedLedger):
         """See that a transaction is open. True: it was begun here."""
         if self._connection.in_transaction:
             return False
+        if self.in_block:
+            raise ended_inside(self._path)
         if not by_itself and _commits_by_itself(self._connection):
             raise InvalidArgument(
                 "connection",

@@ -163,12 +163,20 @@ async def test_arguments_are_checked_before_anything_is_written(world: World, ap
         enqueue_in: Any = scheduler.enqueue_in
         return enqueue_in(connection, say.call("a"), later=1)
 
+    def no_call(scheduler: Scheduler) -> object:
+        enqueue_in: Any = scheduler.enqueue_in
+        return enqueue_in(connection, say)
+
+    def no_connection(scheduler: Scheduler) -> object:
+        enqueue_in: Any = scheduler.enqueue_in
+        return enqueue_in("jobs.db", say.call("a"))
+
     wrong: list[tuple[type[Exception], Callable[[Scheduler], object]]] = [
         (UnknownTask, lambda scheduler: scheduler.enqueue_in(connection, elsewhere.call())),
-        (InvalidArgument, lambda scheduler: scheduler.enqueue_in(connection, cast(Any, say))),
+        (InvalidArgument, no_call),
         (InvalidArgument, lambda scheduler: scheduler.enqueue_in(connection, say.call("a"), priority=cast(Any, "x"))),
         (InvalidArgument, misspelt),
-        (InvalidArgument, lambda scheduler: scheduler.enqueue_in(cast(Any, "jobs.db"), say.call("a"))),
+        (InvalidArgument, no_connection),
     ]
     async with world.running_with() as scheduler:
         connection = app.connect()

@@ -290,7 +290,9 @@ def test_a_block_whose_transaction_was_ended_inside_is_refused(
     note(connection, "effect")
     getattr(connection, how)()
 
-    joined.finish_running(outcome, T0 + 1)
+    with pytest.raises(StoreError, match="inside the block"):
+        joined.finish_running(outcome, T0 + 1)
+    connection.execute("INSERT INTO notes VALUES ('as if nothing were')")
     with pytest.raises(StoreError, match="inside the block"):
         joined.commit()
     joined.roll_back()
