@@ -239,6 +239,15 @@ class OutcomeRefused(ExecutionEvent):
 
 
 @frozen(kw_only=True)
+class HookFailed(ExecutionEvent):
+    """A hook at the end of an attempt raised, or took longer than its grace; what the attempt has come to stands."""
+
+    hook: str
+    """`on_success`, `on_failure` or `on_teardown`."""
+    error: str
+
+
+@frozen(kw_only=True)
 class ThreadAbandoned(ExecutionEvent):
     """A plain `def` task ignored its deadline; its thread runs on, uncounted, until it ends by itself."""
 

@@ -112,6 +112,8 @@ class ExecutorSettings(StageSettings):
     """Threads for plain `def` tasks."""
     abandoned_threads: int = field(default=16, validator=_whole())
     """Threads that ignore their deadline before the scheduler calls itself degraded."""
+    hook_grace: timedelta = field(default=timedelta(seconds=5), converter=_length, validator=_at_least(0.01))
+    """How long each of a task's hooks may take at the end of an attempt."""
 
 
 @frozen(kw_only=True)

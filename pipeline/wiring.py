@@ -86,6 +86,7 @@ class Chain:
             emit=telemetry,
             abandoned_limit=executor.abandoned_threads,
             desk=FinishDesk(storage, clock, node.id, self._tell_finished),
+            hook_grace=executor.hook_grace.total_seconds(),
         )
         self._open_channels()
         self.pool.on_ended = self.placed.nudge

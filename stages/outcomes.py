@@ -1,30 +1,38 @@
 """What an attempt has come to: from a value, an error or a stop to the `Outcome` that the store records.
 
-Functions of their arguments, but for the ids they make. Whatever a task does, there is an outcome: what it returns may
-not be JSON, what it raises may be no `Exception`, and the text of its error may hold anything. Nothing here runs, waits
-or counts; who asked a task to stop, and whether it noticed, is decided by the pool.
+Functions of their arguments, but for the ids they make and a backoff that a task brings along. Whatever a task
+does, there is an outcome: what it returns may not be JSON, what it raises may be no `Exception`, and the text of its
+error may hold anything. Nothing here runs, waits or counts; who asked a task to stop, and whether it noticed, is
+decided by the pool.
 """
 
 from __future__ import annotations
 
+import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import TracebackType
 from typing import Any
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from ..model.errors import UnknownTask
 from ..model.events import FailureKind
 from ..model.execution import Ending, Outcome, State
-from ..model.instants import LAST, SECOND, Instant
+from ..model.instants import LAST, SECOND, Instant, Micros, to_micros
 from ..model.payload import encode
-from ..model.policies import Recovery
+from ..model.policies import Recovery, TimeoutFrom
 from ..model.signals import Cancel, Snooze
+from ..model.task import Task
 from ..storage.protocol import Claim
 
+log = logging.getLogger("clepsydra.pool")
+
 _SUCCEEDED = Ending.SUCCEEDED  # looked up once: in the hot path a member of an enum costs as much as a call
+
+FAILED = frozenset((Ending.FAILED, Ending.RETRY))
+"""The endings of an attempt that has failed."""
 
 LONGEST_ERROR = 64 * 1024
 """Bytes of an error's text that are kept: the last ones, which name the error."""
@@ -61,6 +69,7 @@ class OutcomeMaker:
 
     node: str
     make_id: Callable[[], str]
+    tasks: Mapping[str, Task[..., Any]] = field(factory=dict[str, Task[..., Any]])
 
     def returned(self, claim: Claim, value: object, at: Instant) -> Outcome:
         """It gave a value."""
@@ -97,10 +106,30 @@ class OutcomeMaker:
         """It failed; its retry policy says whether it is tried again."""
         # Ids are random: the jitter of a scheduled run hangs on its time instead, so that a simulation repeats.
         seed = claim.execution_id if claim.nominal is None else f"{claim.job_name}:{claim.nominal}"
-        not_before = claim.work.retry.next_try(claim.attempt, error, at, seed)
-        if not_before is None:
+        retry = claim.work.retry
+        if not retry.goes_on(claim.attempt, error):
             return self._outcome(claim, Ending.FAILED, at, error_text(error))
+        own = self._own_delay(claim, error)
+        not_before = at + (retry.delay(claim.attempt, seed) if own is None else own)
+        deadline = deadline_of(claim)
+        if deadline is not None and not_before >= deadline:
+            why = f"no further try: it could not begin within {_seconds(claim)} of {_base(claim)}"
+            return self._outcome(claim, Ending.FAILED, at, f"{error_text(error)}\n{why}")
         return self._follow(claim, Ending.RETRY, at, not_before, error_text(error))
+
+    def _own_delay(self, claim: Claim, error: BaseException) -> Micros | None:
+        """The wait before the next try by the task's own backoff, if it has one that works."""
+        task = self.tasks.get(claim.work.task)
+        if task is None or task.backoff is None:
+            return None
+        try:
+            delay = to_micros(task.backoff(claim.attempt, error), "backoff")
+            if delay >= 0:
+                return delay
+            log.error("the backoff of %r is negative after try %d; its retry policy's is used", task, claim.attempt)
+        except (Exception, SystemExit) as failure:
+            log.error("the backoff of %r fails; its retry policy's is used", task, exc_info=failure)
+        return None
 
     def given_back(self, claim: Claim, at: Instant) -> Outcome:
         """Somebody else shall run it, at once."""
@@ -129,8 +158,46 @@ class OutcomeMaker:
 
 def timed_out(claim: Claim, error: BaseException | None = None) -> TimeoutError:
     """The error of an attempt that took too long; its traceback is that of where the task stood."""
-    seconds = (claim.work.timeout or 0) / SECOND
-    return TimeoutError(f"timed out after {seconds:g} s").with_traceback(None if error is None else error.__traceback__)
+    since = "" if deadline_of(claim) is None else f", counted from {_base(claim)}"
+    late = TimeoutError(f"timed out after {_seconds(claim)}{since}")
+    return late.with_traceback(None if error is None else error.__traceback__)
+
+
+def deadline_of(claim: Claim) -> Instant | None:
+    """When all attempts must be over, where the timeout is counted from the nominal time."""
+    work = claim.work
+    if work.timeout is None or work.timeout_from is not TimeoutFrom.NOMINAL:
+        return None
+    return (claim.due_at if claim.nominal is None else claim.nominal) + work.timeout
+
+
+def _seconds(claim: Claim) -> str:
+    return f"{(claim.work.timeout or 0) / SECOND:g} s"
+
+
+def _base(claim: Claim) -> str:
+    return "when it was due" if claim.nominal is None else "its nominal time"
+
+
+@define
+class Conclusion:
+    """What an attempt with hooks has come to, before those at its end are called."""
+
+    outcome: Outcome
+    result: object
+    error: BaseException | None
+    """What it has failed with."""
+    hook: str = ""
+    """The one that a thread has just called."""
+
+
+def why_unstorable(value: object) -> Exception | None:
+    """Why a result is none."""
+    try:
+        encode(value, "result")
+    except Exception as error:  # also what a Mapping of the user's raises while it is read
+        return error
+    return None
 
 
 def failure_kind(error: BaseException | None, stop: Stop | None, cancelled: type[BaseException]) -> FailureKind:

@@ -20,13 +20,13 @@ import anyio
 
 from ..model.clock import Clock
 from ..model.errors import NotInExecution
-from ..model.execution import Cause, Outcome
+from ..model.execution import Cause, Outcome, State
 from ..model.instants import SECOND, Instant, to_datetime, to_micros, to_timedelta
 from ..model.payload import JsonText, encode
 from ..storage.joining import AsyncConnection, Connection
 from ..storage.protocol import Claim
 from ..storage.threads import Errand
-from .outcomes import Stop
+from .outcomes import Conclusion, Stop, state_after
 from .own_transaction import Finish, FinishDesk
 
 PATIENT_FOR = 1000
@@ -57,6 +57,7 @@ class Run:
         "_taken_progress",
         "alive_at",
         "claim",
+        "conclusion",
         "context",
         "coroutine",
         "errand",
@@ -95,6 +96,8 @@ class Run:
         """Whether the stop has reached the task. What ends without having noticed has simply ended."""
         self.swallowed = 0
         """How many cancellations were delivered to it since: each but the last it has swallowed."""
+        self.conclusion: Conclusion | None = None
+        """What it has come to, while the hooks at its end are called."""
         self.over = False
         """Whether its outcome is made."""
         self.finishing = False
@@ -198,6 +201,11 @@ class Run:
             return False
         self.noticed = True
         return True
+
+    @property
+    def state(self) -> State:
+        """`running`; in the hooks at its end what the execution is then: `pending` if another attempt follows."""
+        return State.RUNNING if self.conclusion is None else state_after(self.conclusion.outcome.ending)
 
     def heartbeat(self) -> None:
         """Say that it is alive and getting on. From any thread; never waits."""

@@ -16,7 +16,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
 from itertools import islice
@@ -33,23 +33,31 @@ from ..model import events
 from ..model.clock import Clock
 from ..model.errors import ClepsydraError, UnknownTask
 from ..model.execution import Ending, Outcome
-from ..model.instants import SECOND, Micros
-from ..model.payload import NO_ARGUMENTS
+from ..model.hooks import Hooks
+from ..model.instants import SECOND, Instant, Micros
+from ..model.payload import NO_ARGUMENTS, decode
 from ..model.policies import OnLeaseLost
 from ..model.task import Task
 from ..storage.protocol import Claim
 from ..storage.threads import EventLoopHandle, ThreadPool
 from .deadlines import Deadlines
+from .hooked import Hooked
 from .outcomes import (
+    FAILED,
     INTERRUPTED,
     TIMED_OUT,
+    Conclusion,
     OutcomeMaker,
     Stop,
     StopKind,
+    deadline_of,
+    error_text,
     failure_kind,
     interrupt_in,
     is_cancellation,
     state_after,
+    timed_out,
+    why_unstorable,
 )
 from .own_transaction import FinishDesk
 from .running import OnLoop, Run, discard, drive
@@ -121,15 +129,17 @@ class WorkerPool:
         emit: events.Emitter | None = None,
         abandoned_limit: int = 16,
         desk: FinishDesk | None = None,
+        hook_grace: float = 5.0,
     ) -> None:
         self.on_ended: Callable[[], None] = _nobody
         """Called when there is an outcome to read, and not again until `outcomes` has been read."""
         self._tasks = tasks
         self._clock = clock
-        self._maker = OutcomeMaker(node_id, make_id)
+        self._maker = OutcomeMaker(node_id, make_id, tasks)
         self._emit = events.SILENCE if emit is None else emit
         self._abandoned_limit = abandoned_limit
         self._desk = desk
+        self._hook_grace = hook_grace
         self._threads_limit = threads
         self._threads = ThreadPool("clepsydra-task", threads)
         self._in_threads = 0
@@ -504,21 +514,25 @@ class WorkerPool:
         if task is not None and not task.is_async and self._in_threads >= self._threads_limit:
             self._for_threads.append(run)
             return False
-        self._note_start(run)
         try:
+            self._note_start(run)
             if task is None:
                 raise UnknownTask(claim.work.task, self._tasks)
             known = task in self._no_arguments and claim.work.args == NO_ARGUMENTS
             args, kwargs = _CALL_WITH_NOTHING if known else self._bind(task, claim)
         except Exception as error:
-            run.error = error
-            return self._settle(run, False)
+            if task is None or task.hooks is None:
+                run.error = error
+                return self._settle(run, False)
+            function, (args, kwargs) = self._with_hooks(run, task, task.hooks, error), _CALL_WITH_NOTHING
+        else:
+            function = task.function if task.hooks is None else self._with_hooks(run, task, task.hooks)
         run.context = self._context.copy()
         if not task.is_async:
-            self._begin_in_thread(run, task, args, kwargs)
+            self._begin_in_thread(run, function, args, kwargs)
             return False
         run.scope = scope
-        if run.begin(self.on_loop, task.function, args, kwargs):
+        if run.begin(self.on_loop, function, args, kwargs):
             return True
         self._end(run)
         return False
@@ -531,10 +545,17 @@ class WorkerPool:
     def _note_start(self, run: Run) -> None:
         run.started_at = self._clock.now()
         if run.claim.work.timeout is not None or self._emit.listening:
-            run.started = self._clock.monotonic()
+            self._note_start_time(run, run.started_at)
+
+    def _note_start_time(self, run: Run, started_at: Instant) -> None:
+        run.started = self._clock.monotonic()
         if self._emit.listening:
-            late_by = max(0, run.started_at - run.claim.due_at)
-            self._emit.emit(events.ExecutionStarted(at=run.started_at, late_by=late_by, **_facts(run)))
+            late_by = max(0, started_at - run.claim.due_at)
+            self._emit.emit(events.ExecutionStarted(at=started_at, late_by=late_by, **_facts(run)))
+        deadline = deadline_of(run.claim)
+        if deadline is not None and started_at >= deadline:
+            run.stop, run.noticed = TIMED_OUT, True  # counted from the nominal time it is over before it has begun
+            raise timed_out(run.claim)
 
     def _bind(self, task: Task[..., Any], claim: Claim) -> tuple[tuple[Any, ...], dict[str, Any]]:
         bound = task.bind(claim.work.args)
@@ -546,14 +567,25 @@ class WorkerPool:
         timeout = run.claim.work.timeout
         if timeout is not None:
             assert run.started is not None
+            if (deadline := deadline_of(run.claim)) is not None:
+                timeout = deadline - (run.started_at or deadline)
             self._deadlines.arm(run.attempt_id, run.started + timeout / SECOND)
 
     def _expire(self, attempt_id: str) -> None:
-        self._stop(self._runs[attempt_id], TIMED_OUT)
+        run = self._runs[attempt_id]
+        if run.conclusion is None:
+            self._stop(run, TIMED_OUT)
+        else:
+            self.hook_failed(run, run.conclusion.hook, None)
+            self._abandon(run)
 
     def _stop(self, run: Run, stop: Stop) -> None:
         """Ask a run to stop. The first who asks decides what its outcome says."""
         if run.over or (run.finishing and stop.kind is StopKind.CANCEL):
+            return
+        if run.conclusion is not None:  # its task has ended; the hooks have their own time
+            if stop.kind is StopKind.INTERRUPT and run.errand is not None:
+                self._abandon(run)
             return
         if run.stop is None:
             run.stop = stop
@@ -575,16 +607,28 @@ class WorkerPool:
 
     def _end(self, run: Run) -> None:
         """It has come to its end by itself, or has given way to a stop."""
-        error, stop, now = run.error, run.stop, self._clock.now()
-        if stop is not None and (run.noticed or is_cancellation(error, self._cancelled)):
-            outcome = self._maker.stopped(run.claim, stop, now, error)
-        elif error is None:
-            outcome = self._maker.returned(run.claim, run.value, now)
+        error = run.error
+        if run.conclusion is not None:
+            outcome = run.conclusion.outcome
+            self._deadlines.disarm(run.attempt_id)
+        elif error is None and run.stop is None:
+            outcome = self._maker.returned(run.claim, run.value, self._clock.now())
         else:
-            outcome = self._maker.raised(run.claim, error, now)
+            outcome = self._outcome(run, run.value, error)
         if error is not None and (interrupt := interrupt_in(error)) is not None:
             self._interrupt_all_by(interrupt)
         self._record(run, outcome)
+
+    def _outcome(self, run: Run, value: object, error: BaseException | None) -> Outcome:
+        stop, now = run.stop, self._clock.now()
+        if stop is not None and self._gave_way(run, error):
+            return self._maker.stopped(run.claim, stop, now, error)
+        if error is None:
+            return self._maker.returned(run.claim, value, now)
+        return self._maker.raised(run.claim, error, now)
+
+    def _gave_way(self, run: Run, error: BaseException | None) -> bool:
+        return run.noticed or is_cancellation(error, self._cancelled)
 
     def _interrupt_all_by(self, interrupt: KeyboardInterrupt) -> None:
         group, self._group, self._interrupt = self._group, None, interrupt
@@ -617,13 +661,15 @@ class WorkerPool:
 
     # ---- Plain functions
 
-    def _begin_in_thread(self, run: Run, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _begin_in_thread(
+        self, run: Run, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         loop, context = self._loop, run.context
         assert loop is not None
         assert context is not None
 
         def errand() -> None:
-            value, error = run.call(context, task.function, args, kwargs)
+            value, error = run.call(context, function, args, kwargs)
             if not loop.call_soon(self._back_from_thread, run, value, error):
                 discard(value)
 
@@ -655,14 +701,62 @@ class WorkerPool:
 
     def _abandon(self, run: Run) -> None:
         """Its function goes on, for nothing; the slot is free and the outcome made."""
-        assert run.stop is not None
         assert run.errand is not None
+        task = self._tasks.get(run.claim.work.task)
+        if task is not None and task.hooks is not None:
+            run.noticed = True
+            self.conclude(run, None, None)  # for the hooks that the thread calls if it ever comes to them
         if not run.errand.withdraw() and run.errand.abandon():
             self._tell_abandoned(run)
         self._in_threads -= 1
         self._keep_going()
         run.noticed = True
         self._end(run)
+
+    # ---- Hooks
+
+    def _with_hooks(
+        self, run: Run, task: Task[..., Any], hooks: Hooks, refusal: Exception | None = None
+    ) -> Callable[..., Any]:
+        assert self._loop is not None
+        hooked = Hooked(run, hooks, task.function, refusal, self, self._loop, self._clock, self._hook_grace)
+        return hooked.on_loop if task.is_async else hooked.in_thread
+
+    def conclude(self, run: Run, value: object, error: BaseException | None) -> Conclusion:
+        """What an attempt with hooks has come to: those at its end are about to be called, and nothing stops them."""
+        if run.conclusion is not None:
+            return run.conclusion
+        in_thread = run.errand is not None
+        if error is not None and run.stop is None and not in_thread and anyio.current_effective_deadline() == -inf:
+            run.stop, run.noticed = INTERRUPTED, True  # the pool itself is being cancelled
+        outcome = self._outcome(run, value, error)
+        if run.finish is not None:
+            outcome = _finish_that_stands(run, run.finish, outcome)
+            value = None if outcome.result is None else decode(outcome.result)
+        if outcome.ending not in FAILED:
+            error = None
+        elif run.stop is not None and run.stop.kind is StopKind.TIMEOUT and self._gave_way(run, error):
+            error = timed_out(run.claim, error)
+        elif error is None:
+            error = why_unstorable(value)
+        run.conclusion = Conclusion(outcome, value, error)
+        self._deadlines.disarm(run.attempt_id)
+        if in_thread:  # of two hooks
+            self._deadlines.arm(run.attempt_id, self._clock.monotonic() + 2 * self._hook_grace)
+        return run.conclusion
+
+    def hook_failed(self, run: Run, hook: str, error: BaseException | None) -> None:
+        """Tell it: the attempt is what it was without the hook. Without an error it took longer than its grace."""
+        text = f"it took longer than {self._hook_grace:g} s" if error is None else error_text(error)
+        log.error("the %s of %r fails: %s", hook, run, text)
+        if self._emit.listening:
+            self._emit.emit(events.HookFailed(at=self._clock.now(), hook=hook, error=text, **_facts(run)))
+
+    def spawn(self, context: Context, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run what a hook in a thread has to await. Raises `RuntimeError` when the pool ends."""
+        if self._group is None:
+            raise RuntimeError("the worker pool has ended")
+        context.run(self._group.start_soon, task)
 
     # ---- Telling
 
