@@ -11,7 +11,7 @@ channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ..model.execution import Kind
 from ..model.instants import Instant
@@ -32,6 +32,8 @@ class Demand:
         """Transactions of callers that have put work into the store, by mark, and may not have ended: each with the
         number of its last promise.
         """
+        self.placing: set[str] = set()
+        """Stored executions that the node selector has been asked to place."""
         self.dry: set[str] = set()
         """Queues that had less ready work than there was room for."""
         self.watched: set[str] = set()
@@ -51,6 +53,7 @@ class Demand:
         """A new executor: whatever was on its way to the old one is lost, and waits in the store."""
         self.incarnation += 1
         self._under_way.clear()
+        self.placing.clear()
 
     def publish(self, free: dict[str, int], default: int, total: int | None) -> bool:
         """The slots to fill now: of queues in use, of any other queue, and of all together (None: no limit).
@@ -91,6 +94,11 @@ class Demand:
                 self.note_ended(settlement.job_id, now)
                 if settlement.kind is not Kind.OVERLAP_SKIPPED:  # whom that was skipped for is still running
                     self.want(settlement.queue, now)
+
+    def note_placed(self, execution_ids: Collection[str]) -> None:
+        """The node selector has placed these, or settled them; there may be more to place."""
+        self.placing.difference_update(execution_ids)
+        self.unknown_work = self.unknown_work or bool(execution_ids)
 
     def promise(self, mark: str) -> None:
         """There will be work in the store if this transaction commits."""

@@ -97,8 +97,6 @@ class ExecutionBroadcaster:
         self._looked_at = 0.0
         self._pause = _FIRST_PAUSE
         """Until the next look, while callers' transactions are open: it grows with the time that they are."""
-        self._unplaced: set[str] = set()
-        """Queues in which something waits for a node, and for credit first."""
         self._incarnation = demand.incarnation
         self._turns = 0
 
@@ -141,9 +139,7 @@ class ExecutionBroadcaster:
         return max(0.0, round(self._looked_at + interval - self._clock.monotonic(), 6))
 
     def _may_be_unknown_work(self) -> bool:
-        if self._incarnation != self._demand.incarnation or self._demand.unknown_work:
-            return True
-        return any(self._demand.credit(queue) for queue in self._unplaced)
+        return self._incarnation != self._demand.incarnation or self._demand.unknown_work
 
     def _patience(self) -> float | None:
         """How long there is nothing to do, in seconds: until the next due instant, in whole milliseconds."""
@@ -440,17 +436,12 @@ class ExecutionBroadcaster:
         await self._look_for_promised_work()
         waiting, unplaced, records = await self._lane.read(lambda store: _waiting_in(store, self._batch))
         self._stored.learn(waiting)
-        self._unplaced.clear()
         for row in unplaced:
-            queue = row.work.queue
-            if self._demand.credit(queue) > 0:
-                self._demand.sent(queue)
+            # Without credit: on which node it waits for a slot is what is to be found out.
+            if row.id not in self._demand.placing:
+                self._demand.placing.add(row.id)
                 record = records.get(row.job_id or "")
-                self._outbox.add(PlacementWanted(row.id, queue, record, row.nominal, row.not_before))
-            else:
-                self._unplaced.add(queue)
-        if len(unplaced) == self._batch:
-            self._unplaced.add(unplaced[-1].work.queue)  # there may be more
+                self._outbox.add(PlacementWanted(row.id, row.work.queue, record, row.nominal, row.not_before))
         for job_id in self._parked:
             self._demand.ended.setdefault(job_id, 0)
 

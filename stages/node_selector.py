@@ -94,22 +94,25 @@ class NodeSelector:
         placements = await self._choose_all(wanted)
         now = self._clock.now()
         placed = await self._lane.write(lambda store: store.place(placements, now))
-        queues = {event.execution_id: event.queue for event in wanted}
-        mine = {execution_id for execution_id, target in placed.executions if target == self._nodes.mine.id}
-        later = {
-            event.execution_id: event.not_before
-            for event in wanted
-            if isinstance(event, PlacementWanted) and event.not_before > now
+        queues = {
+            execution_id: event.queue
+            for event, placement in zip(wanted, placements, strict=True)
+            for _, execution_id in placement.targets
         }
-        mine -= later.keys()
-        for execution_id, target in placed.executions:
-            if execution_id in mine:
-                self._outbox.add(ExecutionsPlaced(queues.get(execution_id, ""), [execution_id]))
-            elif target == self._nodes.mine.id:
-                self._demand.want(queues.get(execution_id, ""), later.get(execution_id, now))
-        for execution_id, queue in queues.items():
-            if execution_id not in mine:
-                self._demand.settle(queue)  # its credit goes back: it runs elsewhere, or nowhere
+        fired = {event.execution_id for event in wanted if isinstance(event, ExecutionDue)}
+        stored = {event.execution_id: event.not_before for event in wanted if isinstance(event, PlacementWanted)}
+        mine = self._nodes.mine.id
+        for execution_id in (execution_id for execution_id, target in placed.executions if target == mine):
+            queue = queues[execution_id]
+            if execution_id in fired:
+                fired.remove(execution_id)
+                self._outbox.add(ExecutionsPlaced(queue, [execution_id]))
+            else:
+                self._demand.want(queue, max(now, stored.get(execution_id, now)))
+        for event in wanted:
+            if event.execution_id in fired:
+                self._demand.settle(event.queue)  # its credit goes back: it runs elsewhere, or nowhere
+        self._demand.note_placed(stored)
         self._demand.note_settled(placed.settled, now)
         self._demand_changed()
         self._settled(settlement.execution_id for settlement in placed.settled)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import anyio
 import pytest
 
-from clepsydra import Candidate, Every, Node, Once, State
+from clepsydra import Candidate, Every, Node, Once, Overlap, State
 from clepsydra.model.events import StageRestarted
 from clepsydra.stages.execution_broadcaster import ExecutionBroadcaster
 from clepsydra.stages.messages import JobAdded, JobEvent, JobNews, JobRemoved
@@ -170,6 +170,25 @@ async def test_a_strategy_that_leads_nowhere_gives_its_credit_back() -> None:
     assert world.times("tick") == [1, 2, 3, 4, 5]
 
 
+async def test_a_full_queue_keeps_nobody_from_being_placed() -> None:
+    """Where stored work waits for a slot is chosen before there is one, for more of it than a batch holds."""
+    world = World(stages=slots(1))
+    strategy = Asked("dead")
+    async with world.running_with(
+        world.job("nowhere", None, run_on="mine", overlap=Overlap.ALLOW),
+        world.job("long", None, "work", args={"seconds": 3600}),
+        strategies={"mine": strategy},
+    ) as scheduler:
+        await scheduler.run_job("long")
+        await world.pass_time(1)
+        for _ in range(70):
+            await scheduler.run_job("nowhere")
+        await world.pass_time(1)
+        assert set(await states(scheduler, "nowhere")) == {State.SKIPPED}
+
+    assert len(strategy.asked) == 70
+
+
 async def test_a_strategy_that_awaits_does_not_hold_up_what_needs_none() -> None:
     world = World()
     asked = anyio.Event()
@@ -253,7 +272,7 @@ async def test_a_manual_run_of_a_job_with_a_strategy_is_placed() -> None:
         assert await handle.state() is State.SUCCEEDED
 
 
-async def test_what_waits_for_a_node_and_has_no_credit_is_placed_when_there_is_some() -> None:
+async def test_what_waits_for_a_node_is_placed_without_credit_and_runs_when_there_is_some() -> None:
     world = World(stages=slots(1))
     async with world.running_with(
         world.job("wall", Once(world.at(1)), "work", args={"seconds": 5}),
@@ -263,7 +282,7 @@ async def test_what_waits_for_a_node_and_has_no_credit_is_placed_when_there_is_s
         await world.pass_time(2)
         handle = await scheduler.run_job("job")
         await world.pass_time(2)
-        assert await handle.state() is State.PLACING
+        assert await handle.state() is State.PENDING
         await world.pass_time(3)
         assert await handle.state() is State.SUCCEEDED
 
