@@ -199,6 +199,20 @@ class PostgresStorage(PostgresTables, Ledger):
         self._lifecycle = threading.Lock()
         self._connections.after_fork()
 
+    # ---- looking
+
+    @contextmanager
+    def looking(self) -> Generator[None]:
+        """Read what is there, as no node: nothing is made, migrated or registered."""
+        if self._node is not None:
+            yield
+            return
+        self._connections.open()
+        try:
+            yield
+        finally:
+            self._connections.close()
+
     # ---- opening
 
     def _prepare(self) -> None:
@@ -229,9 +243,12 @@ class PostgresStorage(PostgresTables, Ledger):
             )
 
     def _check_version(self, connection: Connection) -> None:
-        """Of a schema that another process may have migrated since it was opened here."""
-        if (version := self._version(connection)) != VERSION:
-            raise StoreTooNew(version, VERSION, self.settings.where)
+        """Of a schema that another process may have migrated since it was opened here, or that is only looked at."""
+        if (version := self._version(connection)) < VERSION:
+            raise StoreError(
+                f"{self.settings.where} has schema version {version}, older than {VERSION}; "
+                "it is brought up to date when a scheduler is entered on it"
+            )
 
     def _version(self, connection: Connection) -> int:
         """The schema's version; 0 where there is none of ours."""

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 
 from attrs import evolve
 
-from ..model.errors import InvalidArgument, StoreError, StoreTooNew, StoreUnavailable
+from ..model.errors import InvalidArgument, StoreError, StoreUnavailable
 from ..model.instants import SECOND, Instant, to_micros
 from ..model.strategies import Node
 from .forks import watch_forks
@@ -212,9 +212,12 @@ class SQLiteStorage(SQLiteTables, Ledger):
             self._preparing = None
 
     def _check_version(self, connection: sqlite3.Connection) -> None:
-        """Of a file that another process may have migrated since it was opened here."""
-        if (version := self._version(connection)) != VERSION:
-            raise StoreTooNew(version, VERSION, self.path)
+        """Of a file that another process may have migrated since it was opened here, or that is only looked at."""
+        if (version := self._version(connection)) < VERSION:
+            raise StoreError(
+                f"{self.path} has schema version {version}, older than {VERSION}; "
+                "it is brought up to date when a scheduler is entered on it"
+            )
 
     def _version(self, connection: sqlite3.Connection) -> int:
         """The file's schema version; 0 for one that is empty."""

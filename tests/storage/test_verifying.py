@@ -21,7 +21,10 @@ from clepsydra.model.filters import JobFilter
 from clepsydra.model.instants import HOUR, MINUTE
 from clepsydra.model.job import JobState
 from clepsydra.storage import verifying
+from clepsydra.storage.postgres import PostgresStorage
 from clepsydra.storage.promises.ground import NODE, T0, World, a_job
+
+from ..postgres import PostgresMaker, Schemas
 
 
 @define
@@ -142,6 +145,30 @@ def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
         verify_store(SQLiteStorage(tmp_path / "none.db"))
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_older_is_not_migrated(tmp_path: Path) -> None:
+    (tmp_path / "old.db").touch()
+
+    with pytest.raises(StoreError, match="brought up to date when a scheduler is entered"):
+        verify_store(SQLiteStorage(tmp_path / "old.db"))
+
+    assert (tmp_path / "old.db").read_bytes() == b""
+
+
+def test_a_database_is_audited_as_no_node(postgres: Schemas) -> None:
+    maker = PostgresMaker(postgres)
+    world = World(maker)
+    with pytest.raises(StoreError, match="brought up to date"):
+        verify_store(PostgresStorage(postgres.dsn, schema="clepsydra_test_never_made"))
+    world.store.open(NODE, T0)
+    world.run(world.fire(world.put(), T0 + 3 * MINUTE), now=T0 + 3 * MINUTE)
+
+    report = verify_store(maker.again(world.store))
+
+    assert str(report) == "every law holds: 1 job and 1 execution looked at"
+    assert [node.id for node in world.store.nodes()] == [NODE.id]
+    maker.close()
 
 
 def test_a_step_reads_a_bounded_number_of_rows(at: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
