@@ -27,7 +27,7 @@ def limited_to(world: World, concurrency: int | None, *aliases: str) -> Task[...
         pytest.param(3, 20, 3, id="more than fit"),
     ],
 )
-async def test_qu9_to_11_as_many_of_a_task_run_at_once_as_it_says(
+async def test_qu09_qu10_qu11_as_many_of_a_task_run_at_once_as_it_says(
     concurrency: int | None, count: int, at_once: int
 ) -> None:
     world = World()
