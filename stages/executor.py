@@ -224,6 +224,7 @@ class Executor:
     async def _reconcile(self) -> None:
         """After a restart or a lost answer: what the store says this node runs and nobody here runs is given back."""
         self._losses = self._lane.losses
+        self._demand.unknown_work = True  # what ended or became ready was in the answer as well
         held = await self._lane.write(self._held_in_store)
         known = self._pool.known_attempts()
         lost = [row for row in held if row.attempt_id not in known]

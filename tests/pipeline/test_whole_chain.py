@@ -1046,6 +1046,13 @@ ONCE_WRONG: dict[str, list[Operation]] = {
         Meddle("retry", "a"),
         AddAgain("a", paused=True),
     ],
+    "a job that catches up hears of an end whose answer was lost": [
+        While(5, Enqueue("long", queue="other")),
+        Add(schedule="every 2", misfire=Misfire("all"), jitter=3, run_on=All(), queue="other"),
+        Outage(),
+        Fault("start", away=True, skip=2),
+        Restart(),
+    ],
     "a new try on request begins beside nobody": [
         Add(task="long", schedule="reboot", recovery=Recovery.FAIL),
         Pass(1),
