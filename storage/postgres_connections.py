@@ -32,6 +32,7 @@ from psycopg.types.numeric import Int8Dumper
 
 from ..model.errors import StoreError, StoreUnavailable
 from .postgres_schema import quoted
+from .postgres_watermarks import Watermark
 from .rows import Known, Row
 from .threads import start_daemon
 
@@ -114,6 +115,8 @@ class Statements(ABC):
         """The executions that this transaction has read or written, as the database has them now."""
         self.named: set[tuple[str, str]] = set()
         """Names and ids of jobs that the database has in `job_names`."""
+        self.marks: dict[str, Watermark] = {}
+        """By queue where its waiting work begins, as far as is known; none of it outlives what was undone."""
         self.highest: tuple[int, str] = (-1, "")
         """The last of the locks that the transaction holds."""
         self.last_words: dict[str, tuple[str, Sequence[Any]]] = {}
@@ -272,6 +275,7 @@ class Session(Statements):
 
     def _roll_back(self) -> None:
         self.named.clear()
+        self.marks.clear()
         with suppress(psycopg.Error):
             if not self.lost and self.connection.info.transaction_status is not TransactionStatus.IDLE:
                 self.connection.execute("ROLLBACK", prepare=False)

@@ -15,6 +15,7 @@ from ..model.execution import Execution, State
 from ..model.instants import Instant
 from .postgres_connections import Statements, Turn
 from .postgres_queries import POSTGRES, array, columns_of, insert_all, listed, update_all
+from .postgres_watermarks import LEVELS, Watermark, spans
 from .rows import EXECUTION_COLUMNS, Row
 from .sql import Conditions
 from .sql_access import select
@@ -26,35 +27,68 @@ _MANY: Final = 4096
 _PENDING: Final = State.PENDING.value
 _COLUMNS: Final = ", ".join(EXECUTION_COLUMNS)
 _EXECUTIONS: Final = select(EXECUTION_COLUMNS, "executions")
-_BEST: Final = f"SELECT {_COLUMNS} FROM executions WHERE state = 'pending' AND queue = wanted.queue"
+_WAITING: Final = f"SELECT {_COLUMNS} FROM executions WHERE state = 'pending'"
+_QUEUE: Final = "executions.queue || ''"
+_BEST: Final = f"{_WAITING} AND queue = wanted.queue"
 
-# For each queue: what was due when it was made; and what has come due since, by the index of that while it is little,
-# by the order of all when it is much. Adding nothing to the priority keeps the planner from that order.
+# What was due when it was made, between low-watermarks; and what has come due since, by the index of that while it is
+# little, by the order of all when it is much. Adding nothing keeps the planner from the one and the other.
 _READY: Final = f"""
-WITH wanted AS MATERIALIZED (
-    SELECT queue, most, (SELECT count(*) FROM (
-        SELECT 1 FROM executions
-        WHERE state = 'pending' AND executions.queue = given.queue AND delayed = 1 AND not_before <= ? LIMIT {_MANY}
-    ) AS due) AS late
-    FROM unnest(?::text[], ?::bigint[]) AS given (queue, most)
-)
-SELECT best.* FROM wanted CROSS JOIN LATERAL ({_BEST} AND delayed = 0 AND {{where}}
-    ORDER BY priority DESC, attempt_id LIMIT wanted.most{{lock}}) AS best
+SELECT best.* FROM unnest(?::text[], ?::bigint[], ?::bigint[], ?::text[]) AS wanted (queue, most, level, least)
+CROSS JOIN LATERAL ({_BEST} AND delayed = 0 AND priority = level AND attempt_id >= least COLLATE "C" AND {{where}}
+    ORDER BY attempt_id LIMIT most{{lock}}) AS best
 UNION ALL
-SELECT best.* FROM wanted CROSS JOIN LATERAL ({_BEST} AND delayed = 1 AND {{where}}
-    ORDER BY priority + 0 DESC, attempt_id LIMIT wanted.most{{lock}}) AS best
-WHERE wanted.late BETWEEN 1 AND {_MANY - 1}
+SELECT best.* FROM unnest(?::text[], ?::bigint[], ?::bigint[], ?::bigint[]) AS wanted (queue, most, above, below)
+CROSS JOIN LATERAL ({_BEST} AND delayed = 0 AND priority > above AND priority < below AND {{where}}
+    ORDER BY priority DESC, attempt_id LIMIT most{{lock}}) AS best
 UNION ALL
-SELECT best.* FROM wanted CROSS JOIN LATERAL ({_BEST} AND delayed = 1 AND {{where}}
-    ORDER BY priority DESC, attempt_id LIMIT wanted.most{{lock}}) AS best
-WHERE wanted.late = {_MANY}"""
+SELECT best.* FROM late AS wanted CROSS JOIN LATERAL ({_WAITING} AND {_QUEUE} = wanted.queue AND delayed = 1
+    AND {{where}} AND not_before + 0 BETWEEN since AND now
+    ORDER BY priority + 0 DESC, attempt_id LIMIT most{{lock}}) AS best
+WHERE late BETWEEN 1 AND {_MANY - 1}
+UNION ALL
+SELECT best.* FROM late AS wanted CROSS JOIN LATERAL ({_BEST} AND delayed = 1 AND {{where}}
+    ORDER BY priority DESC, attempt_id LIMIT most{{lock}}) AS best
+WHERE late = {_MANY}"""
 
-_NEXT_DUE: Final = """
+_LATE: Final = f"""
+WITH late AS MATERIALIZED (
+    SELECT queue, most, since, now, (SELECT count(*) FROM (
+        SELECT 1 FROM executions
+        WHERE state = 'pending' AND {_QUEUE} = given.queue AND delayed = 1 AND not_before + 0 BETWEEN since AND now
+        LIMIT {_MANY}
+    ) AS due) AS late
+    FROM unnest(?::text[], ?::bigint[], ?::bigint[]) AS given (queue, most, since)
+    CROSS JOIN (SELECT ?::bigint AS now) AS present
+)"""
+
+# For each queue the first that waits of each priority, found by one look into an index after the other; and the
+# earliest of those that were not due when they were made.
+_MARKS: Final = f"""
+SELECT queue, NULL AS priority, NULL AS attempt_id, (SELECT min(not_before + 0) FROM executions
+    WHERE state = 'pending' AND {_QUEUE} = given.queue AND delayed = 1)
+FROM unnest(?::text[]) AS given (queue)
+UNION ALL
+SELECT given.queue, level.priority, level.attempt_id, NULL
+FROM unnest(?::text[]) AS given (queue) CROSS JOIN LATERAL (
+    WITH RECURSIVE first (priority, attempt_id) AS (
+        (SELECT priority, attempt_id FROM executions
+            WHERE state = 'pending' AND queue = given.queue AND delayed = 0
+            ORDER BY priority DESC, attempt_id LIMIT 1)
+        UNION ALL
+        SELECT following.* FROM first CROSS JOIN LATERAL (
+            SELECT priority, attempt_id FROM executions
+            WHERE state = 'pending' AND queue = given.queue AND delayed = 0 AND priority < first.priority
+            ORDER BY priority DESC, attempt_id LIMIT 1) AS following
+    ) SELECT * FROM first LIMIT {LEVELS}
+) AS level"""
+
+_NEXT_DUE: Final = f"""
 SELECT queue, least(
-    (SELECT min(not_before) FROM executions
-        WHERE state = 'pending' AND executions.queue = given.queue AND delayed = 0 AND not_before > ?{without}),
-    (SELECT min(not_before) FROM executions
-        WHERE state = 'pending' AND executions.queue = given.queue AND delayed = 1 AND not_before > ?{without})
+    (SELECT min(not_before + 0) FROM executions
+        WHERE state = 'pending' AND {_QUEUE} = given.queue AND delayed = 0 AND not_before + 0 > ?{{without}}),
+    (SELECT min(not_before + 0) FROM executions
+        WHERE state = 'pending' AND {_QUEUE} = given.queue AND delayed = 1 AND not_before + 0 > ?{{without}})
 ) FROM unnest(?::text[]) AS given (queue)"""
 
 
@@ -152,12 +186,32 @@ class PostgresExecutions(SQLExecutions):
     ) -> list[Execution]:
         session = self._session()
         lock = lock and session.writing
-        sql = _READY.format(where=" AND ".join(terms), lock=" FOR UPDATE SKIP LOCKED" if lock else "")
-        rows = session.fetch(sql, (now, listed(wanted), array(wanted.values()), *parameters * 3))
+        if lock:
+            self._look_for_marks([queue for queue in wanted if _is_old(session.marks.get(queue), now)], now)
+        sql = _LATE + _READY.format(where=" AND ".join(terms), lock=" FOR UPDATE SKIP LOCKED" if lock else "")
+        chosen = spans(wanted.items(), session.marks if lock else {})
+        late = columns_of(chosen.late)
+        levels = columns_of(chosen.levels) or [array(())] * 4
+        gaps = columns_of(chosen.gaps)
+        rows = session.fetch(sql, (*late, now, *levels, *parameters, *gaps, *parameters, *parameters, *parameters))
         if lock and rows:
             session.holds(Turn.EXECUTION, [row[0] for row in rows])
             rows = self._of_free_jobs(rows)
         return self._remembered(rows)
+
+    def _look_for_marks(self, queues: list[str], now: Instant) -> None:
+        if not queues:
+            return
+        session = self._session()
+        levels: dict[str, dict[int, str]] = {queue: {} for queue in queues}
+        due: dict[str, Instant | None] = {}
+        for queue, priority, attempt_id, earliest in session.fetch(_MARKS, (listed(queues), listed(queues))):
+            if priority is None:
+                due[queue] = earliest
+            else:
+                levels[queue][priority] = attempt_id
+        for queue in queues:
+            session.marks.setdefault(queue, Watermark()).learn(now, levels[queue], due.get(queue))
 
     def _of_free_jobs(self, rows: list[Row]) -> list[Row]:
         """Those whose job nobody else is working on. Their rows are ours already, so their job is not waited for."""
@@ -173,6 +227,22 @@ class PostgresExecutions(SQLExecutions):
             there = {row[0] for row in session.fetch(f"SELECT id {chosen}", (listed(jobs - free),))}
             rows = [row for row in rows if row[13] not in there]
         return rows
+
+    def insert_executions(self, rows: Sequence[Execution]) -> None:
+        """New ones; those that wait may lie below a mark."""
+        super().insert_executions(rows)
+        self._lower_marks(rows)
+
+    def update_executions(self, rows: Sequence[Execution]) -> None:
+        """What has changed; what waits again may lie below a mark."""
+        super().update_executions(rows)
+        self._lower_marks(rows)
+
+    def _lower_marks(self, rows: Sequence[Execution]) -> None:
+        if marks := self._session().marks:
+            for row in rows:
+                if (mark := marks.get(row.work.queue)) is not None:
+                    mark.lower(row)
 
     def next_due_rows(
         self, after: Instant, queues: Collection[str] | None, ignore: Collection[str]
@@ -200,6 +270,10 @@ class PostgresExecutions(SQLExecutions):
         session.run(update_all(columns, "executions"), columns_of(rows))
         if "state" in columns and any(row[columns.index("state")] == _PENDING for row in rows):
             session.newsworthy = True
+
+
+def _is_old(mark: Watermark | None, now: Instant) -> bool:
+    return mark is None or mark.is_old(now)
 
 
 def _best_of_each(rows: list[Execution], limits: Mapping[str, int]) -> list[Execution]:

@@ -59,7 +59,8 @@ CREATE TABLE executions (
 -- (delayed), so that finding the best few need not pass over work that lies in the future.
 CREATE INDEX ready ON executions (queue, delayed, priority DESC, attempt_id, not_before, task, target)
     WHERE state = 'pending';
-CREATE INDEX due ON executions (queue, delayed, not_before) WHERE state = 'pending';
+-- Expressions, so that the planner takes it for no way to what `ready` is there for, while it has no statistics.
+CREATE INDEX due ON executions ((queue || ''), delayed, (not_before + 0)) WHERE state = 'pending';
 CREATE INDEX placing_ids ON executions (id, not_before) WHERE state = 'placing';
 -- One nominal time of a job has one execution on one target (law 2); NULLs differ, so manual runs are not held to it.
 CREATE UNIQUE INDEX job_times ON executions (job_id, nominal, target) WHERE job_id IS NOT NULL;

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, cast
 
+import psycopg
 import pytest
 
 from clepsydra.model.errors import InvalidArgument, StoreCorrupt, StoreError, StoreTooNew, StoreUnavailable
@@ -315,6 +316,104 @@ def test_one_that_holds_later_locks_does_not_wait_for_earlier_ones(place: Place)
             error = thread.submit(lock_in_the_other_order).exception(PATIENCE)
 
     assert isinstance(error, StoreUnavailable)
+
+
+# ---- Plans
+
+
+_ROWS = """
+INSERT INTO executions (id, task, queue, created_at, due_at, not_before, attempt_id, state, finished_at, open, delayed)
+SELECT {id}, 'mail', 'default', {t0}, {t0} + number, {t0} + number, {id}, '{state}', {finished}, {open}, number % 2
+FROM generate_series({first}, {last}) AS number"""
+
+
+def fill(place: Place, state: str, first: int, last: int) -> None:
+    done = state == "succeeded"
+    numbered = "to_char(number, 'FM0000000')"
+    place.say(
+        _ROWS.format(
+            id=numbered, t0=T0, state=state, finished=T0 if done else "NULL", open=int(not done), first=first, last=last
+        )
+    )
+
+
+def pages_read(store: PostgresStorage, now: Instant) -> tuple[set[str], int]:
+    """By which indexes, and how many pages, a start finds the ten best; looking for the low-watermarks not included."""
+    plans: list[Any] = []
+    with store.transaction():
+        session = store._session()  # pyright: ignore[reportPrivateUsage]
+        fetch = session.fetch
+
+        def explain(sql: str, parameters: Any = ()) -> Any:
+            if "FOR UPDATE SKIP LOCKED" in sql:
+                plans.append(fetch(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", parameters)[0][0][0]["Plan"])
+            return fetch(sql, parameters)
+
+        session.fetch = explain  # type: ignore[method-assign]
+        try:
+            rows = store.ready_rows(now, {"default": 10}, 0, node_id=NODE.id, tasks={"mail", "other"}, lock=True)
+        finally:
+            del session.fetch
+    assert len(rows) == 10
+    (plan,) = plans
+    return set(indexes_of(plan)), plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+
+def indexes_of(plan: Any) -> Iterator[str]:
+    if plan["Actual Loops"] and plan["Node Type"] in ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Index Scan"):
+        yield plan.get("Index Name", f"all of {plan['Relation Name']}" if "Relation Name" in plan else "")
+    for inner in plan.get("Plans", ()):
+        yield from indexes_of(inner)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["without statistics", "with statistics"])
+def test_a_due_scan_reads_a_few_pages_by_its_indexes_however_much_there_is(place: Place, known: bool) -> None:
+    store = place.store(NODE)
+    place.say("ALTER TABLE executions SET (autovacuum_enabled = false)")
+    fill(place, "succeeded", 1, 20_000)
+    fill(place, "pending", 30_000, 30_100)
+    fill(place, "pending", 2_000_000, 2_002_000)
+    if known:
+        place.say("ANALYZE executions")
+
+    indexes, pages = pages_read(store, T0 + SECOND)
+
+    assert indexes <= {"ready", "due"}
+    assert pages < 300
+
+
+def test_what_has_been_started_is_not_read_again_even_while_an_old_snapshot_keeps_it(place: Place) -> None:
+    store = place.store(NODE)
+    with psycopg.connect(place.dsn) as old:
+        old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        old.execute("SELECT 1")
+        fill(place, "pending", 1, 10_200)
+        place.say("UPDATE executions SET state = 'running' WHERE id < '0010000'; ANALYZE executions")
+
+        _, first = pages_read(store, T0 + SECOND)
+        place.say("UPDATE executions SET state = 'running' WHERE id < '0010100'")
+        _, again = pages_read(store, T0 + SECOND + 1)
+
+    assert first < 200
+    assert again < 100
+
+
+def test_a_low_watermark_hides_nothing_of_ours_and_what_others_add_for_a_second_at_most(place: Place) -> None:
+    store, other = place.store(NODE), place.store(OTHER)
+    enqueue(store, "5", "6")
+
+    def next_one(now: Instant = T0) -> list[str]:
+        with store.transaction():
+            return [row.id for row in store.ready_rows(now, {"default": 1}, 0, lock=True)]
+
+    assert next_one() == ["5"]
+    enqueue(store, "4")
+    assert next_one() == ["4"]
+    other.add_executions([NewExecution("9", Work("mail", priority=1), Cause.ENQUEUE, T0)], T0)
+    assert next_one() == ["9"]
+    other.start(OTHER.id, T0, items=["9"])
+    enqueue(other, "3")
+    assert next_one(T0 + SECOND) == ["3"]
 
 
 # ---- Connections
