@@ -10,7 +10,7 @@ dictionaries back as they were. What makes a real adapter of it: a database, an 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from typing import TypeVar
@@ -89,7 +89,7 @@ class ToyStorage(Ledger):
         """Nothing here can hang."""
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Generator[None]:
         """All or nothing."""
         before = None if self._depth else self.rows.copy()
         self._depth += 1
