@@ -12,6 +12,7 @@ from typing import Any
 from attrs import Factory, define, frozen
 
 from ..model.filters import Between, ExecutionFilter, JobFilter, LabelFilter, Order
+from ..model.payload import CORRELATION
 from .paging import EXECUTION_COLUMNS, JOB_COLUMNS, column_of, decode_cursor
 from .rows import stored
 
@@ -36,6 +37,8 @@ class Dialect:
     """The function that gives the greatest of its arguments."""
     unlimited: Any
     """What a parameter after LIMIT is where there is no limit."""
+    correlated: str = ""
+    """Whether an execution has this correlation id, in the words of an index of its own; empty: as for any label."""
     index: str = ""
     """What follows a table's name to have it read by this `{index}`, where the database has to be told."""
 
@@ -94,6 +97,8 @@ class Conditions:
         for key, value in labels:
             if value is None:
                 self.add(self.dialect.has_label, stored(key))
+            elif key == CORRELATION and self.dialect.correlated:
+                self.add(self.dialect.correlated, stored(value))
             else:
                 self.add(self.dialect.labelled, stored(key), stored(value))
 

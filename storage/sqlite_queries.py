@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from .sql import Dialect
+from .sqlite_schema import CORRELATION_OF_LABELS
 
 IN_LIST = "IN (SELECT value FROM json_each(?))"
 """Membership in a list that is one parameter."""
@@ -28,5 +29,6 @@ SQLITE: Final = Dialect(
     has_label=f"EXISTS (SELECT 1 FROM {_LABELS} WHERE label.key = ?)",
     greatest="max",
     unlimited=-1,
+    correlated=f"labels <> '{{}}' AND {CORRELATION_OF_LABELS} = ?",
     index=" INDEXED BY {index}",
 )

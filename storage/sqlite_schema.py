@@ -176,7 +176,17 @@ CREATE TABLE facts (key TEXT PRIMARY KEY NOT NULL, value) WITHOUT ROWID;
 INSERT INTO facts VALUES ('revision', 0), ('forgotten', 0);
 """
 
-STEPS: Final[tuple[str, ...]] = (_EXECUTIONS + _JOBS + _REST,)
+CORRELATION_OF_LABELS: Final = (
+    """CASE WHEN json_valid(labels) THEN json_extract(labels, '$."clepsydra.correlation"') END"""
+)
+"""A look-up has to say it in the same words as the index."""
+
+_CORRELATIONS = f"""
+-- Most executions have no labels, and cost nothing here.
+CREATE INDEX correlations ON executions ({CORRELATION_OF_LABELS}) WHERE labels <> '{{}}';
+"""
+
+STEPS: Final[tuple[str, ...]] = (_EXECUTIONS + _JOBS + _REST, _CORRELATIONS)
 """One script for each schema version, from the one before."""
 
 VERSION: Final = len(STEPS)

@@ -24,6 +24,7 @@ from clepsydra.model.execution import UNFINISHED, Attempt, Cause, Ending, Execut
 from clepsydra.model.filters import EVERY_EXECUTION, ExecutionFilter, JobFilter, Order
 from clepsydra.model.instants import HOUR, SECOND, Instant
 from clepsydra.model.job import Job
+from clepsydra.model.payload import to_labels
 from clepsydra.model.policies import OnLeaseLost, Recovery, Retry
 from clepsydra.model.schedule import Every
 from clepsydra.model.strategies import Node
@@ -40,7 +41,9 @@ from clepsydra.storage.rows import (
     loaded,
     stored,
 )
+from clepsydra.storage.sql import execution_conditions, execution_sorting
 from clepsydra.storage.sqlite import SQLiteStorage
+from clepsydra.storage.sqlite_queries import SQLITE
 
 T0: Instant = 1_767_614_400 * SECOND
 NODE = Node("node-1", "here", T0, 0)
@@ -537,3 +540,32 @@ def test_revisions_only_grow(store: SQLiteStorage) -> None:
             given_out.append(store.next_revision())
 
     assert all(before < after for before, after in pairwise(given_out))
+
+
+@pytest.mark.parametrize("order", [Order.ID, Order.ID_DESC, Order.CREATED, Order.FINISHED])
+def test_a_correlation_is_looked_up_by_its_index(store: SQLiteStorage, path: Path, order: Order) -> None:
+    wanted = ExecutionFilter(correlation="7", states=State.PENDING)
+    labels = to_labels({"tenant": "acme"}, correlation="7")
+    items = [
+        NewExecution(f"{number:03}", Work("mail", labels=labels if number % 50 == 0 else ()), Cause.ENQUEUE, T0)
+        for number in range(500)
+    ]
+    store.add_executions(items, T0)
+
+    assert len(store.list_executions(wanted, order).items) == 10
+    with closing(sqlite3.connect(path)) as connection:
+        for part in execution_sorting(order).parts(execution_conditions(SQLITE, wanted), None):
+            sql = f"SELECT * FROM executions WHERE {part.conditions.text} ORDER BY {part.order} LIMIT 100"
+            plan = " ".join(
+                row[-1] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", part.conditions.parameters)
+            )
+            assert "USING INDEX correlations (<expr>=?)" in plan, plan
+
+
+def test_damaged_labels_are_no_trouble_for_the_look_up_of_a_correlation(store: SQLiteStorage, path: Path) -> None:
+    labels = to_labels(None, correlation="7")
+    store.add_executions([NewExecution(one, Work("mail", labels=labels), Cause.ENQUEUE, T0) for one in "ab"], T0)
+
+    damage(path, "UPDATE executions SET labels = '{\"clepsydra.correlation' WHERE id = 'a'")
+
+    assert ids(store.list_executions(ExecutionFilter(correlation="7")).items) == ["b"]
