@@ -70,6 +70,8 @@ class _FinishingBlock(AbstractContextManager[Finish]):
     def __enter__(self) -> Finish:
         if self._run.finish is not None:
             raise LeaseLost(self._run.id, "it has finished already, in an earlier transaction of this task")
+        if self._run.conclusion is not None:
+            raise LeaseLost(self._run.id, "its task has ended, and hooks come after that")
         if self._run.over:
             raise LeaseLost(self._run.id, "this attempt was given up on, its time was over")
         self._joined.begin()

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import timedelta
 from logging import getLogger
@@ -30,7 +30,7 @@ from .ledger import Ledger
 from .sqlite_connections import Connections, Session, connect, store_error, write_access
 from .sqlite_joining import JoinedSQLite
 from .sqlite_locks import NodeLocks
-from .sqlite_schema import APPLICATION_ID, READ_VERSION, STEPS, VERSION, statements, version_of
+from .sqlite_schema import APPLICATION_ID, STEPS, VERSION, marks, statements, version_of
 from .sqlite_tables import SQLiteTables
 
 log = getLogger(__name__)
@@ -45,6 +45,7 @@ class SQLiteStorage(SQLiteTables, Ledger):
     `synchronous="FULL"` syncs the disk at every commit, so that what was acknowledged survives a power cut; with
     "NORMAL" a power cut may undo the last moments (a crash of the process undoes nothing), and commits cost a tenth.
     `busy_timeout` is how long a transaction waits for another process's: a `timedelta` or seconds.
+    `with_app_tables=True` is for a file in which your app has tables of its own, and perhaps had them first.
     """
 
     blocking = True
@@ -56,9 +57,11 @@ class SQLiteStorage(SQLiteTables, Ledger):
         *,
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
         busy_timeout: timedelta | float = 5.0,
+        with_app_tables: bool = False,
     ) -> None:
         super().__init__()
         self.path = _checked_path(path)
+        self._with_app_tables = with_app_tables
         if synchronous not in ("FULL", "NORMAL"):
             raise InvalidArgument("synchronous", synchronous, "must be 'FULL' or 'NORMAL'")
         self._busy_timeout = _checked_timeout(busy_timeout)
@@ -147,7 +150,7 @@ class SQLiteStorage(SQLiteTables, Ledger):
 
     def on_connection(self, connection: object) -> Joined:
         """This store on a `sqlite3.Connection` of the caller's to the same file; the store need not be open here."""
-        return JoinedSQLite(connection, self.path, self._damaged, self.quarantine)
+        return JoinedSQLite(connection, self.path, self._with_app_tables, self._damaged, self.quarantine)
 
     def has_ended(self, mark: str) -> bool:
         """A file has one writer: when nobody writes, whoever did has ended."""
@@ -221,7 +224,12 @@ class SQLiteStorage(SQLiteTables, Ledger):
 
     def _version(self, connection: sqlite3.Connection) -> int:
         """The file's schema version; 0 for one that is empty."""
-        return version_of(connection.execute(READ_VERSION).fetchone(), self.path, VERSION)
+
+        def ask(sql: str) -> Sequence[Any]:
+            row: Sequence[Any] = connection.execute(sql).fetchone()
+            return row
+
+        return version_of(ask, self.path, VERSION, with_app_tables=self._with_app_tables)
 
     def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
         """WAL is a property of the file. To change to it needs the file alone, and SQLite does not wait for that."""
@@ -246,11 +254,15 @@ class SQLiteStorage(SQLiteTables, Ledger):
         """Take the missing steps, all or none. Of two who begin at once, the second finds them taken."""
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for step in STEPS[self._version(connection) :]:
+            found = self._version(connection)
+            for step in STEPS[found:]:
                 for statement in statements(step):
                     connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+            beside_an_app = bool(found or self._with_app_tables)
+            if _pragma(connection, "application_id") == APPLICATION_ID:
+                beside_an_app = False
+            for statement in marks(VERSION, with_app_tables=beside_an_app):
+                connection.execute(statement)
             connection.execute("COMMIT")
         finally:
             if connection.in_transaction:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from ..model.errors import InvalidArgument, StoreError
 from .joining import JoinedLedger, ended_inside
 from .sqlite_connections import Statements, store_error
-from .sqlite_schema import READ_VERSION, TABLES, VERSION, version_of
+from .sqlite_schema import TABLES, VERSION, version_of
 from .sqlite_tables import SQLiteTables
 
 _LOCK: Final = "UPDATE facts SET value = value WHERE 0"
@@ -36,6 +36,7 @@ class JoinedSQLite(SQLiteTables, JoinedLedger):
         self,
         connection: object,
         path: str,
+        with_app_tables: bool,
         damaged: dict[str, set[str]],
         quarantine: Callable[[str, str, str], None],
     ) -> None:
@@ -46,7 +47,7 @@ class JoinedSQLite(SQLiteTables, JoinedLedger):
         self._depth = 0
         self._statements = _CallersStatements(self._connection, path)
         with self._plain():
-            _check_place(self._statements)
+            _check_place(self._statements, with_app_tables)
 
     def quarantine(self, table: str, row_id: str, reason: str) -> None:
         """Report a row to the store itself."""
@@ -218,7 +219,7 @@ def _checked(connection: object, path: str) -> sqlite3.Connection:
     return connection
 
 
-def _check_place(statements: Statements) -> None:
+def _check_place(statements: Statements, with_app_tables: bool) -> None:
     """Raise unless the connection's main database is the store, and our tables are seen on it."""
     path, connection = statements.path, statements.connection
     place = statements.fetch("SELECT file FROM pragma_database_list WHERE name = 'main'")[0][0]
@@ -227,7 +228,8 @@ def _check_place(statements: Statements) -> None:
         raise InvalidArgument(
             "connection", connection, f"is to {shown}, and the scheduler keeps its work in {path!r}: it must be to that"
         )
-    if (version := version_of(statements.fetch(READ_VERSION)[0], path, VERSION)) != VERSION:
+    version = version_of(lambda sql: statements.fetch(sql)[0], path, VERSION, with_app_tables=with_app_tables)
+    if version != VERSION:
         known = f"tables of version {version}, where {VERSION} is needed" if version else "no tables of clepsydra yet"
         raise StoreError(f"{path} has {known}; enter a scheduler on it, which makes them")
     marks = ", ".join("?" * len(TABLES))

@@ -1,8 +1,9 @@
 """The tables of the SQLite store, as numbered steps; and the marks by which a file is known as ours.
 
-`user_version` counts the steps that a file has taken and `application_id` says whose it is. A change of the schema is a
-new step at the end of `STEPS`; steps that have been released never change. All missing steps are taken in one
-transaction, so that of two starters one makes the schema and the other finds it made.
+`user_version` counts the steps that a file has taken and `application_id` says whose it is; in a file that also holds
+the tables of an app both are the app's, and the count is among the facts. A change of the schema is a new step at the
+end of `STEPS`; steps that have been released never change. All missing steps are taken in one transaction, so that of
+two starters one makes the schema and the other finds it made.
 
 Instants are integers, microseconds since the epoch. There are no STRICT tables: such a file could not be opened with a
 SQLite before 3.37. Indexes are partial wherever the rows that they serve are few: an execution that comes, runs and
@@ -12,7 +13,7 @@ goes touches six of them (its id, one until it has ended, two while it waits, on
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from ..model.errors import StoreCorrupt, StoreTooNew
@@ -194,25 +195,50 @@ VERSION: Final = len(STEPS)
 
 TABLES: Final[tuple[str, ...]] = tuple(re.findall(r"CREATE TABLE (\w+)", "".join(STEPS)))
 
+_NAMES: Final[tuple[str, ...]] = tuple(re.findall(r"CREATE (?:UNIQUE )?(?:TABLE|INDEX) (\w+)", "".join(STEPS)))
+
 # One statement, so of one moment: another process may be making the schema between two.
-READ_VERSION: Final = (
-    "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),"
-    " (SELECT count(*) FROM sqlite_master)"
-)
+_MARKS: Final = """
+SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+    (SELECT count(*) FROM sqlite_master), (SELECT group_concat(name) FROM pragma_table_info('facts'))"""
+_NOTED: Final = "SELECT (SELECT value FROM facts WHERE key = 'schema')"
+_TAKEN: Final = f"SELECT (SELECT min(name) FROM sqlite_master WHERE lower(name) IN ({str(_NAMES)[1:-1]}))"
 
 
-def version_of(marks: Sequence[Any], path: str, newest: int) -> int:
-    """The schema version of a file, by what `READ_VERSION` gives; 0 for one that is empty."""
-    application, version, tables = marks
-    if application != APPLICATION_ID:
-        if version or tables:
-            raise StoreCorrupt(
-                f"{path} is the database of another program, not a clepsydra store; name a file of its own"
-            )
+def version_of(ask: Callable[[str], Sequence[Any]], path: str, newest: int, *, with_app_tables: bool = False) -> int:
+    """The schema version of a file; 0 for one that has none of ours. `ask` gives the one row of a query."""
+    application, user_version, tables, facts = ask(_MARKS)
+    version = user_version if application == APPLICATION_ID else None
+    if version is None and facts == "key,value":
+        noted = ask(_NOTED)[0]
+        version = noted if isinstance(noted, int) else None
+    if version is None:
+        _check_vacant(ask, path, bool(user_version or tables), with_app_tables)
         return 0
     if version > newest:
         raise StoreTooNew(version, newest, path)
     return int(version)
+
+
+def _check_vacant(ask: Callable[[str], Sequence[Any]], path: str, used: bool, with_app_tables: bool) -> None:
+    if used and not with_app_tables:
+        raise StoreCorrupt(
+            f"{path} is the database of another program, not a clepsydra store; name a file of its own, or say "
+            "with_app_tables=True if it is that of your app"
+        )
+    if taken := ask(_TAKEN)[0]:
+        raise StoreCorrupt(
+            f"{path} has {taken!r} of another program, and this store needs that name; name another file"
+        )
+
+
+def marks(version: int, *, with_app_tables: bool) -> Iterator[str]:
+    """The statements by which a file is known as one of this version. Those of an app keep the app's own marks."""
+    if with_app_tables:
+        yield f"INSERT OR REPLACE INTO facts VALUES ('schema', {version})"
+        return
+    yield f"PRAGMA application_id = {APPLICATION_ID}"
+    yield f"PRAGMA user_version = {version}"
 
 
 def statements(script: str) -> list[str]:

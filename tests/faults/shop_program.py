@@ -41,7 +41,8 @@ class Shop:
 
     def __init__(self, place: str, schema: str | None) -> None:
         self.place, self.schema = place, schema
-        storage = SQLiteStorage(place, busy_timeout=20) if schema is None else PostgresStorage(place, schema=schema)
+        in_file = schema is None
+        storage = SQLiteStorage(place, with_app_tables=True) if in_file else PostgresStorage(place, schema=schema or "")
         self.pay = Task(self._pay, "pay")
         self.scheduler = Scheduler(storage, stages=SETTINGS, tasks=[self.pay])
         self.closed = threading.Event()

@@ -53,7 +53,7 @@ AT_ONCE = 0.11
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="NORMAL"))
+    return World(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="NORMAL", with_app_tables=True))
 
 
 class App:
@@ -471,6 +471,39 @@ async def test_an_attempt_finishes_once(world: World, app: App) -> None:
     assert execution.state is State.SUCCEEDED
     assert app.effects == ["effect 1"]
     assert ["earlier transaction" in error for error in errors] == [True, False]
+
+
+@pytest.mark.parametrize(("finishes", "why"), [(True, "earlier transaction"), (False, "hooks come after that")])
+async def test_hooks_come_after_the_end_of_the_task_and_do_not_finish_it(
+    world: World, app: App, finishes: bool, why: str
+) -> None:
+    seen: list[object] = []
+
+    def effect() -> str:
+        if finishes:
+            with app.finishing() as finish:
+                finish.result = "in the block"
+            raise ValueError("after the block")
+        return "returned"
+
+    def on_success(run: Run, result: object) -> None:
+        seen.append(result)
+        try:
+            with app.finishing():
+                pass
+        except LeaseLost as error:
+            seen.append(str(error))
+
+    task = Task(effect, "effect", on_success=on_success)
+    async with world.running_with(tasks=[task]) as scheduler:
+        handle = await scheduler.enqueue(task.call())
+        await world.pass_time(1)
+        state = await handle.state()
+
+    assert state is State.SUCCEEDED
+    assert seen[0] == ("in the block" if finishes else "returned")
+    assert why in str(seen[1])
+    assert app.effects == ["effect 1"] * finishes
 
 
 async def test_a_commit_that_fails_is_a_failure(world: World, app: App) -> None:

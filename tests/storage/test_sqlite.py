@@ -231,6 +231,66 @@ def test_the_database_of_another_program_is_refused_and_left_as_it_is(path: Path
     assert path.read_bytes() == before
 
 
+# ---- A file that also holds the tables of an app
+
+
+def test_an_app_that_was_there_first_keeps_its_tables_and_marks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    query(path, "CREATE TABLE theirs (a)")
+    query(path, "PRAGMA user_version = 7")
+    query(path, "PRAGMA application_id = 5")
+
+    for options in ({"with_app_tables": True}, {}):  # once it is known, it is known to everybody
+        storage = SQLiteStorage(path, **cast(Any, options))
+        storage.open(NODE, T0)
+        enqueue(storage, "x")
+        assert list(storage.get_executions(["x"])) == ["x"]
+        storage.close()
+    monkeypatch.setattr(sqlite, "STEPS", (*sqlite_schema.STEPS, "CREATE TABLE later (a)"))
+    monkeypatch.setattr(sqlite, "VERSION", sqlite_schema.VERSION + 1)
+    later = SQLiteStorage(path)
+    later.open(NODE, T0)
+    later.close()
+
+    assert query(path, "SELECT count(*) FROM theirs, later") == [(0,)]
+    assert query(path, "PRAGMA user_version") == [(7,)]
+    assert query(path, "PRAGMA application_id") == [(5,)]
+    assert query(path, "SELECT value FROM facts WHERE key = 'schema'") == [(sqlite_schema.VERSION + 1,)]
+
+
+def test_a_file_of_ours_stays_as_it_is_when_an_app_comes_to_it(store: SQLiteStorage, path: Path) -> None:
+    store.close()
+    query(path, "CREATE TABLE theirs (a)")
+
+    beside = SQLiteStorage(path, with_app_tables=True)
+    beside.open(NODE, T0)
+    beside.close()
+
+    assert query(path, "PRAGMA user_version") == [(sqlite_schema.VERSION,)]
+    assert query(path, "SELECT * FROM facts WHERE key = 'schema'") == []
+
+
+@pytest.mark.parametrize("taken", ["CREATE TABLE Tasks (a)", "CREATE TABLE a (b); CREATE INDEX ready ON a (b)"])
+def test_an_app_that_has_a_name_of_ours_is_refused_and_the_name_told(path: Path, taken: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(taken)
+    before = path.read_bytes()
+
+    with pytest.raises(StoreCorrupt, match=r"has '(Tasks|ready)' of another program, and this store needs that name"):
+        SQLiteStorage(path, with_app_tables=True).open(NODE, T0)
+
+    assert path.read_bytes() == before
+
+
+def test_a_newer_store_beside_an_app_is_refused(path: Path) -> None:
+    storage = SQLiteStorage(path, with_app_tables=True)
+    storage.open(NODE, T0)
+    storage.close()
+    query(path, "UPDATE facts SET value = 99 WHERE key = 'schema'")
+
+    with pytest.raises(StoreTooNew):
+        storage.open(NODE, T0)
+
+
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
     path.write_bytes(b"Dear diary, " * 1000)
 

@@ -34,10 +34,10 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[SQLiteStorage]:
-    storage = SQLiteStorage(path, synchronous="NORMAL", busy_timeout=0.05)
-    storage.open(NODE, T0)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE notes (text UNIQUE)")
+    storage = SQLiteStorage(path, synchronous="NORMAL", busy_timeout=0.05, with_app_tables=True)
+    storage.open(NODE, T0)
     yield storage
     storage.close()
 
@@ -382,8 +382,13 @@ def test_a_store_that_is_not_open_here_can_be_added_to(store: SQLiteStorage, pat
 
 
 def test_a_file_without_our_tables_is_told_apart(path: Path, connect: Connect) -> None:
+    connection = connect()
     with pytest.raises(StoreError, match="no tables of clepsydra yet"):
-        SQLiteStorage(path).on_connection(connect())
+        SQLiteStorage(path).on_connection(connection)
+
+    connection.execute("CREATE TABLE notes (text)")
+    with pytest.raises(StoreError, match="no tables of clepsydra yet"):
+        SQLiteStorage(path, with_app_tables=True).on_connection(connection)
 
 
 def test_the_errors_of_the_connection_name_the_file(store: SQLiteStorage, connect: Connect) -> None:
