@@ -578,7 +578,7 @@ class Scheduler:
             runtime.chain.look_into_store()  # some of it may be there
             raise
         for item in items[:1]:
-            runtime.chain.work_added(item.work.queue, item.due_at)
+            runtime.chain.work_added(item.work.queue, item.due_at, {each.work.task for each in items})
         return handles[0] if isinstance(call, Call) else handles
 
     @overload

@@ -7,7 +7,7 @@ stage is made anew for each incarnation, and its inbox starts empty: what the ol
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Collection, Iterator, Mapping
 from math import inf
 from typing import Any
 
@@ -281,8 +281,10 @@ class Chain:
         if self.job_broadcaster is not None:
             self.job_broadcaster.ask_for_sync()
 
-    def work_added(self, queue: str, at: Instant) -> None:
-        """Somebody has put work into the store."""
+    def work_added(self, queue: str, at: Instant, tasks: Collection[str] = ()) -> None:
+        """Somebody has put work into the store, for these tasks. What is full need not be looked for."""
+        if tasks and at <= self.clock.now() and self.task_slots.keep_waiting(tasks, queue, self._running_tasks):
+            return
         self.demand.want(queue, at)
         self.news.nudge()
 
@@ -299,6 +301,9 @@ class Chain:
         self.demand.note_finished(finished, self.clock.now())
         self.waiters.notify([execution_id])
         self.news.nudge()
+
+    def _running_tasks(self) -> Iterator[str]:
+        return (run.claim.work.task for run in self.pool.running().values())
 
     def look_into_store(self) -> None:
         """There may be work in the store that nobody has told of."""

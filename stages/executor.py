@@ -8,7 +8,7 @@ executor asks the pool what runs, compares it with what the store has for this n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 from ..model import events
@@ -83,16 +83,15 @@ class Executor:
     async def _turn(self, batch: Sequence[PlacedEvent]) -> None:
         outcomes = self._pool.outcomes(_MOST_AT_ONCE)
         items, free = self._wanted(batch)
+        refilled = self._refill(free)
         if outcomes or items or free:
-            await self._write(outcomes, items, free)
-            if (items or free) and (rooms := self._rooms()):
-                self._task_slots.asked((event.queue for event in batch), rooms)
+            dry = await self._write(outcomes, items, free)
+            if items or free:
+                self._remember_full_tasks({event.queue for event in batch} | refilled, refilled.difference(dry))
         while self._lane.losses != self._losses:  # at once: what a lost answer has claimed wakes nobody
             await self._reconcile()
         for event in batch:
             self._demand.settle(event.queue, _slots_of(event))
-        for queue in self._task_slots.take_freed(self._running_tasks()):
-            self._demand.want(queue, self._clock.now())
         if self._heartbeat_is_due():
             await self._beat()
         self._publish()
@@ -121,6 +120,31 @@ class Executor:
                 self._demand.want(queue, self._clock.now())
         return items, free
 
+    def _refill(self, free: dict[str, int]) -> set[str]:
+        """Ask for as much as tasks that were full have room for by now. Gives the queues that are asked for it.
+
+        More than that need not be asked of those queues: what else was there has started. Only where slots are short
+        somebody else may come first, who waits above; there the broadcaster decides.
+        """
+        if not self._may_claim():
+            return set()
+        refilled: set[str] = set()
+        for queue, room in self._task_slots.take_freed(self._running_tasks()).items():
+            if self._slots.limit is None and room < self._slots.free(queue, self._pool) and queue not in free:
+                free[queue] = room
+                refilled.add(queue)
+            else:
+                self._demand.want(queue, self._clock.now())
+        return refilled
+
+    def _remember_full_tasks(self, queues: set[str], not_dry: set[str]) -> None:
+        """These queues were asked; what waits there for a task that is full is asked for when it has room again."""
+        if rooms := self._rooms():
+            self._task_slots.asked(queues, rooms)
+            for queue in not_dry:
+                if not self._task_slots.remembers(queue):  # others were before them
+                    self._demand.want(queue, self._clock.now())
+
     def _rooms(self) -> Sequence[TaskRoom]:
         return self._task_slots.rooms(self._running_tasks())
 
@@ -136,7 +160,8 @@ class Executor:
 
     # ---- the store
 
-    async def _write(self, outcomes: Sequence[Outcome], items: Sequence[str], free: dict[str, int]) -> None:
+    async def _write(self, outcomes: Sequence[Outcome], items: Sequence[str], free: dict[str, int]) -> Collection[str]:
+        """Record outcomes and claim. Gives the queues of which no more was there."""
         tasks, rooms = self._pool.task_names(), self._rooms()
 
         def both(store: Storage) -> tuple[Finished, Started]:
@@ -153,9 +178,10 @@ class Executor:
             log.error("the store refuses outcomes as they are, each is tried alone: %s", error)
             await self._record_one_by_one(outcomes)
             self._leave_for_later([WorkReady(queue, 1) for queue in free])
-            return
+            return ()
         self._recorded(outcomes, finished)
         self._launch(started)
+        return started.dry
 
     async def _record_one_by_one(self, outcomes: Sequence[Outcome]) -> None:
         """One outcome that the store cannot take must not keep the others, or crash this stage again and again."""

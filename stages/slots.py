@@ -8,7 +8,7 @@ not the tasks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..model.task import Task
@@ -99,9 +99,26 @@ class TaskSlots:
             if not one.room:
                 self._asked.setdefault(one.names[0], set()).update(queues)
 
-    def take_freed(self, running: Iterable[str]) -> set[str]:
-        """The queues in which something may wait for a task that has room by now."""
-        if not self._asked:
-            return set()
-        full = {one.names[0] for one in self.rooms(running) if not one.room}
-        return {queue for name in self._asked.keys() - full for queue in self._asked.pop(name)}
+    def take_freed(self, running: Iterable[str]) -> dict[str, int]:
+        """The queues in which something may wait for tasks that have room by now, and how much room that is."""
+        freed: dict[str, int] = {}
+        if self._asked:
+            rooms = {one.names[0]: one.room for one in self.rooms(running)}
+            for name in [name for name in self._asked if rooms.get(name, _NO_LIMIT)]:
+                for queue in self._asked.pop(name):
+                    freed[queue] = freed.get(queue, 0) + rooms.get(name, _NO_LIMIT)
+        return freed
+
+    def remembers(self, queue: str) -> bool:
+        """Whether something in this queue may wait for a task that is full."""
+        return any(queue in queues for queues in self._asked.values())
+
+    def keep_waiting(self, tasks: Collection[str], queue: str, running: Callable[[], Iterable[str]]) -> bool:
+        """Work for these tasks was put into a queue. True: all of them are full, and it waits until they are not."""
+        if not self._declared and not self._tuned:
+            return False
+        full = [one for one in self.rooms(running()) if not one.room]
+        if not all(any(task in one.names for one in full) for task in tasks):
+            return False
+        self.asked([queue], full)
+        return True

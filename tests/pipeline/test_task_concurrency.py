@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from random import Random
 from typing import Any
 
 import pytest
 
-from clepsydra import Every, InvalidArgument, Job, SQLiteStorage, State, Task, UnknownTask
+from clepsydra import Every, InvalidArgument, Job, Retry, SQLiteStorage, State, Task, UnknownTask, current_execution
 
 from .support import World, slots, violations
 
@@ -124,3 +126,82 @@ async def test_the_concurrency_of_a_task_is_tuned_while_it_runs() -> None:
             scheduler.tune(tasks={"nobody": 1})
         with pytest.raises(InvalidArgument, match="tasks"):
             scheduler.tune(tasks={"limited": 0})
+
+
+@pytest.mark.parametrize(("seed", "by_file"), [(1, False), (2, False), (3, False), (4, True)])
+async def test_whatever_comes_no_task_runs_more_often_than_it_may_and_nothing_is_forgotten(
+    seed: int, by_file: bool, tmp_path: Any
+) -> None:
+    """Three tasks with other limits, two queues with few slots, priorities, delays, retries and changing limits."""
+    random = Random(seed)
+    storage = SQLiteStorage(tmp_path / "jobs.db") if by_file else World().storage
+    world = World(stages=slots(2, queues={"wide": 6}), storage=storage)
+    limits: dict[str, int | None] = {"one": 1, "two": 2, "any": None}
+    running: Counter[str] = Counter()
+
+    async def work(seconds: float, fails: bool) -> None:
+        run = current_execution()
+        running[run.task] += 1
+        most = limits[run.task]
+        assert most is None or running[run.task] <= most
+        try:
+            await run.sleep(seconds)
+            assert not fails or run.attempt == 2
+        finally:
+            running[run.task] -= 1
+
+    tasks: dict[str, Task[..., Any]] = {name: Task(work, name, concurrency=most) for name, most in limits.items()}
+    async with world.scheduler(tasks=tasks.values()) as scheduler:
+        for _ in range(40):
+            call = random.choice(list(tasks.values())).call(random.choice((0, 0.3, 2)), random.random() < 0.2)
+            await scheduler.enqueue(
+                [call] * random.choice((1, 1, 5)),
+                queue=random.choice(("narrow", "wide")),
+                priority=random.choice((0, 0, 5)),
+                after=random.choice((None, None, 1, 3)),
+                retry=Retry(2, backoff=1),
+            )
+            if random.random() < 0.1:
+                limits["two"] = max(running["two"], random.choice((1, 3)))
+                scheduler.tune(tasks={"two": limits["two"] or 1})
+            await world.pass_time(random.choice((0, 0.1, 0.5)))
+        limits["two"] = max(running["two"], 2)
+        scheduler.tune(tasks={"two": 2})
+        await world.pass_time(200)
+
+        stats = await scheduler.stats()
+        assert {state: count for state, count in stats.items() if count} == {State.SUCCEEDED: sum(stats.values())}
+
+
+async def test_a_long_line_for_a_full_task_is_not_looked_through_for_each_that_ends() -> None:
+    world = World(stages=slots(64))
+    asked: list[int] = []
+    start = world.storage.start
+
+    def counted(*args: Any, **options: Any) -> Any:
+        free: dict[str, int] = options["free"] or {}
+        asked.extend(free.values())
+        return start(*args, **options)
+
+    world.storage.start = counted  # type: ignore[method-assign]
+    task = limited_to(world, 2)
+    async with world.scheduler(tasks=[task]) as scheduler:
+        await scheduler.enqueue([task.call(seconds=1)] * 100)
+        await world.pass_time(49)
+        asked_meanwhile = asked[2:]
+        await world.pass_time(2)
+
+    assert len(world.ran) == 100
+    assert set(asked_meanwhile) <= {1, 2}  # as many as it has room for, and never all the slots of the queue
+
+
+async def test_what_a_full_task_is_given_in_a_queue_of_its_own_is_not_forgotten() -> None:
+    world = World()
+    task = limited_to(world, 1)
+    async with world.scheduler(tasks=[task]) as scheduler:
+        await scheduler.enqueue(task.call(seconds=5), queue="first")
+        await world.pass_time(1)
+        await scheduler.enqueue(task.call(seconds=5), queue="second")
+        await world.pass_time(9)
+
+    assert world.times("limited") == [0, 5]
