@@ -46,6 +46,8 @@ _KEEPALIVE: Final = {
     "tcp_user_timeout": "20000",
 }
 """A host that has vanished is noticed within half a minute, where the connection string does not say otherwise."""
+_LOCK_TIMEOUT: Final = 1000
+"""Milliseconds. Our own transactions are short; one of an app's that holds a key must not stop all that we write."""
 _STATEMENTS: Final = 256
 """How many prepared statements a connection keeps."""
 
@@ -408,9 +410,10 @@ def connect(settings: Settings) -> Connection:
 
 def _beginning(settings: Settings, kind: str) -> bytes:
     milliseconds = round(settings.statement_timeout * 1000)
+    for_locks = min(milliseconds, _LOCK_TIMEOUT)
     return (
         f"BEGIN {kind}; SET LOCAL search_path TO {quoted(settings.schema)}; "
-        f"SET LOCAL statement_timeout = {milliseconds}; "
+        f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {for_locks}; "
         f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
     ).encode()
 

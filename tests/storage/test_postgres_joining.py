@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from clepsydra.model.errors import DuplicateKey, InvalidArgument, StoreError
+from clepsydra.model.errors import DuplicateKey, InvalidArgument, StoreError, StoreUnavailable
 from clepsydra.model.execution import Cause, Ending, Outcome, State
 from clepsydra.model.instants import SECOND, Instant
 from clepsydra.model.strategies import Node
@@ -139,6 +139,18 @@ def test_a_key_needs_a_transaction_that_sees_what_others_commit(store: PostgresS
     with pytest.raises(InvalidArgument, match="'repeatable read', which does not see the keys"):
         joined.add_executions([call("a", key="k")], T0)
     joined.add_executions([call("a")], T0)
+
+
+def test_a_caller_who_keeps_a_key_does_not_keep_the_store(store: PostgresStorage, connect: Connect) -> None:
+    """Its writes go down together: one that waits for the caller must not have the others wait for half a minute."""
+    connection = connect()
+    store.on_connection(connection).add_executions([call("a", key="k")], T0)
+
+    with pytest.raises(StoreUnavailable, match="stands in the way"):
+        store.add_executions([call("b", key="k")], T0)
+    connection.commit()
+
+    assert store.add_executions([call("b", key="k")], T0) == [AddResult("a", False)]
 
 
 # ---- Finishing
