@@ -7,6 +7,8 @@ each what was wrong. What is failing is printed as a list that can be put into `
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, TypeAlias, assert_never, cast
 
@@ -29,6 +31,7 @@ from clepsydra import (
     Intensity,
     Job,
     JobFilter,
+    JobNotFound,
     JobRecord,
     JobState,
     MemoryStorage,
@@ -51,6 +54,7 @@ from clepsydra import (
     StoreBusy,
     StoreUnavailable,
     Task,
+    Verdict,
     current_execution,
     to_instant,
 )
@@ -822,6 +826,7 @@ class ChainLife:
         self.check()
         chain = chain_of(self.scheduler)
         assert self.law_1() == []
+        await self.explain_all()
         assert not self.unfinished(), [(row.job_name or row.work.task, row.state) for row in self.unfinished()]
         assert self.enqueued <= set(self.inner.store.get_executions(self.enqueued)), "an enqueued call is lost"
         assert not self.model.running
@@ -832,9 +837,27 @@ class ChainLife:
         await self.leave()
         self.check_rows()
 
+    async def explain_all(self) -> None:
+        """Verdicts and executions are explained as they are recorded."""
+        end = self.world.clock.time + timedelta(days=1)
+        for name in NAMES:
+            told: list[Verdict] = []
+            with suppress(JobNotFound):
+                told = [verdict async for verdict in self.scheduler.verdicts(name, self.world.start, end)]
+            for verdict in told[:: max(1, len(told) // 20)]:
+                answer = await self.scheduler.explain(verdict.job, verdict.nominal)
+                kinds = [each.kind for each in (answer, *answer.others)]
+                assert (answer.nominal, verdict.kind in kinds) == (verdict.nominal, True), f"{verdict}: {answer}"
+        for row in self.rows()[:50]:
+            answer = await self.scheduler.explain_execution(row.id)
+            assert (answer.kind, answer.state) == (row.verdict, row.state), f"{row}: {answer}"
+
+    def rows(self) -> list[Execution]:
+        return list(self.inner.store.list_executions(ExecutionFilter(), Order.ID, 100_000).items)
+
     def check_rows(self) -> None:
         """Law 2 and the rules of lateness, read off what is in the store at the end."""
-        rows = self.inner.store.list_executions(ExecutionFilter(), Order.ID, 100_000).items
+        rows = self.rows()
         fires = [(row.job_id, row.nominal, row.target) for row in rows if row.nominal is not None]
         assert len(fires) == len(set(fires)), "law 2: a nominal time has two executions"
         for row in rows:
