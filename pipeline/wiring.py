@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Collection, Iterator, Mapping
 from math import inf
 from typing import Any
 
+import anyio
+
 from ..model import events
 from ..model.clock import Clock
 from ..model.execution import Cause, Ending
@@ -34,6 +36,7 @@ from ..stages.sweeper import Sweeper
 from ..stages.waiters import Waiters
 from ..stages.watchdog import Watchdog
 from ..stages.worker_pool import WorkerPool
+from ..storage.hints import GivesHints
 from ..storage.lane import StorageLane
 from ..storage.protocol import Claim, Finished, Storage
 from ..storage.threads import EventLoopHandle
@@ -65,6 +68,7 @@ class Chain:
         self.lane, self.clock, self.settings, self.telemetry, self.make_id = lane, clock, settings, telemetry, make_id
         self._strategies, self._shared, self._swept = strategies, shared, swept
         self.loop = EventLoopHandle.current()
+        self._hints = storage if isinstance(storage, GivesHints) else None
         self._booted: Instant = node.started_at
         executor = settings.executor
         self.slots = Slots(executor.concurrency, executor.queues, executor.limit)
@@ -145,6 +149,8 @@ class Chain:
         # over.
         children = [Child("worker_pool", self.pool.run), Child("stages", stages.run, intensity=Intensity(restarts=0))]
         children.append(Child("node_keeper", self._run_node_keeper))
+        if self._hints is not None:
+            children.append(Child("listener", self._run_listener))
         if self._swept:
             children.append(Child("sweeper", self._run_sweeper))
         if settings.loop_blocked is not None:
@@ -251,6 +257,19 @@ class Chain:
             lease_regained=self.placed.nudge,
             emit=self.telemetry,
         ).run()
+
+    async def _run_listener(self) -> None:
+        """Look into the store at once when another process has written something."""
+        assert self._hints is not None
+        stop = self._hints.listen(lambda: self.loop.call_soon(self._hear_of_others))
+        try:
+            await anyio.sleep_forever()
+        finally:
+            stop()
+
+    def _hear_of_others(self) -> None:
+        self.jobs_changed()
+        self.look_into_store()
 
     def _run_sweeper(self) -> Awaitable[None]:
         assert self.settings.retention is not None

@@ -9,7 +9,7 @@ opened, checked and migrated; what is done in it stands in `postgres_tables.py`,
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
 from logging import getLogger
@@ -28,6 +28,7 @@ from .joining import Joined
 from .ledger import Ledger
 from .postgres_connections import Connection, Connections, Session, Settings, break_off, connect, store_error
 from .postgres_joining import JoinedPostgres, Place, Target, place_of
+from .postgres_listener import Listener
 from .postgres_schema import VERSION, migration, quoted, scripts
 from .postgres_tables import PostgresTables
 
@@ -73,7 +74,9 @@ class PostgresStorage(PostgresTables, Ledger):
             _checked_timeout(statement_timeout, "statement_timeout"),
             pooled,
         )
-        self._connections = Connections(self.settings, self._check_version, lambda: None)
+        self._listens = listen and not pooled
+        self._listener: Listener | None = None
+        self._connections = Connections(self.settings, self._check_version, self._tell)
         self._found_place: Place | None = None
         self._target = Target(
             self.settings.where, schema, pooled, self._place, WeakSet(), self._damaged, self.quarantine
@@ -125,6 +128,9 @@ class PostgresStorage(PostgresTables, Ledger):
 
     def _close(self) -> None:
         node, self._node = self._node, None
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.stop()
         if node is not None:
             self._unregister(node)
         self._connections.close()
@@ -187,6 +193,17 @@ class PostgresStorage(PostgresTables, Ledger):
                 self._found_place = place_of(lambda sql: connection.execute(sql.encode()).fetchall())
         return self._found_place
 
+    def listen(self, on_hint: Callable[[], object]) -> Callable[[], None]:
+        """Hear of the other nodes, and tell them what this one writes. With `listen=False` or `pooled` in vain."""
+        if not self._listens or self._node is None:
+            return lambda: None
+        listener = self._listener = Listener(self.settings, self._node.id, on_hint)
+        return listener.stop
+
+    def _tell(self) -> None:
+        if (listener := self._listener) is not None:
+            listener.tell()
+
     def _session(self) -> Session:
         return self._connections.current()
 
@@ -196,6 +213,7 @@ class PostgresStorage(PostgresTables, Ledger):
     def _forget_parent(self) -> None:
         """A child of `fork` has neither node nor connections of its parent; it may open the store for itself."""
         self._node = None
+        self._listener = None
         self._lifecycle = threading.Lock()
         self._connections.after_fork()
 

@@ -24,8 +24,9 @@ from clepsydra.model.job import Job, JobState
 from clepsydra.model.schedule import Every
 from clepsydra.model.strategies import Node
 from clepsydra.model.work import Work
-from clepsydra.storage import postgres, postgres_schema
+from clepsydra.storage import postgres, postgres_listener, postgres_schema
 from clepsydra.storage.postgres import PostgresStorage
+from clepsydra.storage.postgres_listener import Listener
 from clepsydra.storage.protocol import NewExecution, NewJob
 
 from ..postgres import Schemas, say
@@ -495,6 +496,96 @@ def test_behind_a_proxy_nothing_is_prepared(place: Place) -> None:
 
     assert prepared(plain) > 0
     assert prepared(pooled) == 0
+
+
+# ---- Hints
+
+
+class Ear:
+    """Counts the hints that a store gives."""
+
+    def __init__(self, storage: PostgresStorage) -> None:
+        self.hints = threading.Semaphore(0)
+        self.stop = storage.listen(self.hints.release)
+        self.listener = storage._listener  # pyright: ignore[reportPrivateUsage]
+
+    def wait_until_it_hears(self) -> None:
+        """And forget what it has heard so far."""
+        assert self.listener is not None
+        assert self.listener.ready.wait(PATIENCE)
+        while self.hints.acquire(blocking=False):
+            pass
+
+    def hears(self) -> bool:
+        """Whether a hint comes."""
+        return self.hints.acquire(timeout=PATIENCE)
+
+
+@pytest.fixture
+def ears(place: Place) -> Iterator[tuple[PostgresStorage, PostgresStorage, Ear]]:
+    """A store that says something, another one, and its ear."""
+    speaker, hearer = place.store(NODE), place.store(OTHER)
+    mouth = Ear(speaker)
+    mouth.wait_until_it_hears()
+    ear = Ear(hearer)
+    ear.wait_until_it_hears()
+    yield speaker, hearer, ear
+    mouth.stop()
+    ear.stop()
+
+
+def test_a_node_hears_of_what_another_one_adds(ears: tuple[PostgresStorage, PostgresStorage, Ear]) -> None:
+    speaker, _, ear = ears
+
+    enqueue(speaker, "x")
+    assert ear.hears()
+    ear.wait_until_it_hears()
+    speaker.put_jobs([NewJob("job", Job("nightly", "mail"))], T0)
+    assert ear.hears()
+
+
+def test_a_node_whose_ear_was_cut_off_hears_again_by_itself(
+    place: Place, ears: tuple[PostgresStorage, PostgresStorage, Ear]
+) -> None:
+    speaker, _, ear = ears
+
+    place.kill_connections()
+    assert ear.hears(), "it looks for what came while it heard nothing"
+    ear.wait_until_it_hears()
+    enqueue(speaker, "x")
+
+    assert ear.hears()
+
+
+def test_a_node_that_does_not_hear_itself_knows_that_it_hears_nobody(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "clepsydra.storage")
+    monkeypatch.setattr(postgres_listener, "ANSWER_WITHIN", 0.01)
+    told = threading.Event()
+
+    def heard(_: Listener, who: str) -> None:
+        told.set()
+
+    monkeypatch.setattr(Listener, "_heard", heard)
+    store = place.store(NODE)
+
+    ear = Ear(store)
+    assert told.wait(PATIENCE)
+    ear.stop()
+    assert ear.listener is not None
+    assert ear.listener.ended.wait(PATIENCE)
+
+    assert not ear.listener.ready.is_set()
+    assert "is not heard here; behind a proxy" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"pooled": True}, {"listen": False}])
+def test_who_is_not_to_listen_has_no_connection_for_it(place: Place, options: dict[str, Any]) -> None:
+    ear = Ear(place.store(NODE, **options))
+    ear.stop()
+
+    assert ear.listener is None
 
 
 # ---- Calls that are given up on
