@@ -132,7 +132,7 @@ def test_run_prints_a_line_per_run_and_drains_at_a_signal(capsys: pytest.Capture
     assert main(["run", "my_schedulers:short", "--backend", backend, "--log-level", "warning"]) == 0
 
     lines = [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()]
-    assert lines[0].endswith("MemoryStorage, 1 job")
+    assert lines[0].endswith("MemoryStorage(keep=10000), 1 job")
     assert lines[1].startswith("job tick: next ")
     assert any(line.startswith("job=tick nominal=") and "state=succeeded" in line for line in lines)
     assert any(line.startswith("SIGTERM: draining, ") for line in lines)
