@@ -170,6 +170,20 @@ def add_executions_unless_adds_all_or_none(world: World) -> None:
     assert [(result.id, result.created) for result in other] == [(item.id, False) for item in batch]
 
 
+@promise("OR15")
+def of_several_that_add_unless_at_the_same_moment_one_adds(world: World) -> None:
+    """The others get what it has added: looking and adding are one, whoever else is at it."""
+    guard = ExecutionFilter(tasks="mail.welcome")
+    items = [world.new() for _ in range(8)]
+
+    answers = world.at_once(lambda store, number: store.add_executions([items[number]], T0, unless=guard))
+
+    added = [result.id for answer in answers for result in answer if result.created]
+    assert world.ids() == added
+    assert len(added) == 1
+    assert {result.id for answer in answers for result in answer} == set(added)
+
+
 @promise("QE15", "QE16")
 def a_manual_run_belongs_to_its_job_and_leaves_its_cadence(world: World) -> None:
     """No nominal time, the job's work and generation, cursor and counts kept; a paused job runs it too."""

@@ -68,6 +68,21 @@ def a_fire_from_another_cursor_is_refused_with_the_job_as_it_stands(world: World
     assert world.ids() == [theirs.execution_id]
 
 
+@promise("QE20", "JQ14")
+def of_several_that_fire_the_same_time_at_the_same_moment_one_does(world: World) -> None:
+    """The others learn the cursor."""
+    record = world.put()
+    fires = [world.fire_of(record, T0 + MINUTE) for _ in range(8)]
+
+    answers = world.at_once(lambda store, number: store.fire([fires[number]], T0 + MINUTE))
+
+    assert sorted(len(answer.applied) for answer in answers) == [0] * 7 + [1]
+    assert {refusal.why for answer in answers for refusal in answer.refused.values()} == {"moved"}
+    assert len(world.ids()) == 1
+    assert world.job().cursor == T0 + MINUTE
+    world.check_law_1()
+
+
 @promise("QE9", "GS15")
 def a_fire_of_an_old_generation_is_refused(world: World) -> None:
     """After a redeploy is acknowledged nothing of the old definition fires."""

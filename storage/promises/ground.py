@@ -6,9 +6,11 @@ store does not keep the promise. Each check gets a fresh store.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from typing import Any, Protocol, TypeVar
 
 from attrs import define, field, frozen
 
@@ -21,6 +23,8 @@ from ...model.strategies import Node
 from ...model.work import Work
 from ..audit import audit
 from ..protocol import Claim, Finished, Fire, Fired, JobChange, NewExecution, NewJob, Settle, Started, Storage
+
+Answer = TypeVar("Answer")
 
 T0: Instant = 1_767_614_400 * SECOND
 """Monday, 5 January 2026, 12:00 UTC: when every check begins."""
@@ -111,6 +115,29 @@ class World:
         self.store.close()
         self.store = self.make.again(self.store)
         self.store.open(Node("node-a2", "a", now, 0), now)
+
+    def at_once(self, act: Callable[[Storage, int], Answer], many: int = 8) -> list[Answer]:
+        """What so many get who do it at the same moment, each on a storage of its own where the data can be shared.
+
+        They are the nodes `node-0` and so on. Where it cannot, the one storage is used by one after the other.
+        """
+        shared = self.store.shared
+        stores = [self.make.again(self.store) for _ in range(many)] if shared else [self.store] * many
+        start, turn = threading.Barrier(many), nullcontext() if shared else threading.Lock()
+
+        def one(number: int) -> Answer:
+            start.wait()
+            with turn:
+                return act(stores[number], number)
+
+        try:
+            for number, store in enumerate(stores if shared else ()):
+                store.open(Node(f"node-{number}", "", T0, 0), T0)
+            with ThreadPoolExecutor(many) as threads:
+                return list(threads.map(one, range(many)))
+        finally:
+            for store in stores if shared else ():
+                store.close()
 
     # ---- jobs
 

@@ -48,6 +48,20 @@ def one_node_starts_an_attempt_and_starting_again_gives_it_the_same_claim(world:
     assert (other.claims, other.refused) == ([], {execution: "running"})
 
 
+@promise("JQ14", "OR12")
+def of_several_nodes_that_start_the_same_at_the_same_moment_one_does(world: World) -> None:
+    """Whether they name it or take what is best: each execution is one node's."""
+    named, chosen = world.enqueue(queue="named"), world.enqueue()
+
+    answers = world.at_once(lambda store, number: store.start(f"node-{number}", T0, items=[named], free={"default": 1}))
+
+    winners = {claim.execution_id: f"node-{number}" for number, answer in enumerate(answers) for claim in answer.claims}
+    assert sum(len(answer.claims) for answer in answers) == 2
+    assert set(winners) == {named, chosen}
+    for number, answer in enumerate(answers):
+        assert (named in answer.refused) == (winners[named] != f"node-{number}")
+
+
 @promise("OR11", "OR1")
 def what_is_not_waiting_is_refused_with_its_state(world: World) -> None:
     """Cancelled, finished, unknown: each with its reason, and the others of the call start."""
