@@ -86,7 +86,7 @@ class Executor:
         refilled = self._refill(free)
         if outcomes or items or free:
             dry = await self._write(outcomes, items, free)
-            if items or free:
+            if (items or free) and self._task_slots.are_used:
                 self._remember_full_tasks({event.queue for event in batch} | refilled, refilled.difference(dry))
         while self._lane.losses != self._losses:  # at once: what a lost answer has claimed wakes nobody
             await self._reconcile()
@@ -139,14 +139,13 @@ class Executor:
 
     def _remember_full_tasks(self, queues: set[str], not_dry: set[str]) -> None:
         """These queues were asked; what waits there for a task that is full is asked for when it has room again."""
-        if rooms := self._rooms():
-            self._task_slots.asked(queues, rooms)
-            for queue in not_dry:
-                if not self._task_slots.remembers(queue):  # others were before them
-                    self._demand.want(queue, self._clock.now())
+        self._task_slots.asked(queues, self._rooms())
+        for queue in not_dry:
+            if not self._task_slots.remembers(queue):  # others were before them
+                self._demand.want(queue, self._clock.now())
 
     def _rooms(self) -> Sequence[TaskRoom]:
-        return self._task_slots.rooms(self._running_tasks())
+        return self._task_slots.rooms(self._running_tasks()) if self._task_slots.are_used else ()
 
     def _running_tasks(self) -> Iterator[str]:
         return (run.claim.work.task for run in self._pool.running().values())

@@ -76,6 +76,11 @@ class TaskSlots:
         self._tuned: dict[str, tuple[Task[..., Any], int | None]] = {}
         self._asked: dict[str, set[str]] = {}
 
+    @property
+    def are_used(self) -> bool:
+        """Whether any task has a concurrency of its own."""
+        return bool(self._declared or self._tuned)
+
     def tune(self, task: Task[..., Any], concurrency: int | None) -> None:
         """From now on so many; None: as many as its queue allows."""
         self._tuned[task.name] = task, concurrency
@@ -83,8 +88,6 @@ class TaskSlots:
     def rooms(self, running: Iterable[str]) -> Sequence[TaskRoom]:
         """How many more of each limited task may start, given the task of everything that runs."""
         limits = {name: (task, task.concurrency) for name, task in self._declared.items()} | self._tuned
-        if not limits:
-            return ()
         busy = Counter(running)
         return [
             TaskRoom((task.name, *task.aliases), max(0, limit - sum(busy[name] for name in (task.name, *task.aliases))))
@@ -115,7 +118,7 @@ class TaskSlots:
 
     def keep_waiting(self, tasks: Collection[str], queue: str, running: Callable[[], Iterable[str]]) -> bool:
         """Work for these tasks was put into a queue. True: all of them are full, and it waits until they are not."""
-        if not self._declared and not self._tuned:
+        if not self.are_used:
             return False
         full = [one for one in self.rooms(running()) if not one.room]
         if not all(any(task in one.names for one in full) for task in tasks):
