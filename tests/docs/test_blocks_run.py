@@ -44,7 +44,11 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 
 @pytest.mark.parametrize(("page", "backend"), CASES, ids=[f"{title(page)}-{backend}" for page, backend in CASES])
-def test_the_code_on_the_page_does_what_the_page_says(page: Path, backend: str) -> None:
+def test_the_code_on_the_page_does_what_the_page_says(
+    page: Path, backend: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "DATABASE_URL" in page.read_text("utf-8"):
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres").dsn)
     namespace: dict[str, Any] = {"__name__": "page"}
     printed = ""
     for block in blocks(page):
