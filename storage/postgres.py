@@ -28,7 +28,7 @@ from .joining import Joined
 from .ledger import Ledger
 from .postgres_connections import Connection, Connections, Session, Settings, break_off, connect, store_error
 from .postgres_joining import JoinedPostgres, Place, Target, place_of
-from .postgres_listener import Listener
+from .postgres_listener import Listener, channel_of
 from .postgres_schema import VERSION, migration, quoted, scripts
 from .postgres_tables import PostgresTables
 
@@ -79,7 +79,15 @@ class PostgresStorage(PostgresTables, Ledger):
         self._connections = Connections(self.settings, self._check_version, self._tell)
         self._found_place: Place | None = None
         self._target = Target(
-            self.settings.where, schema, pooled, self._place, WeakSet(), self._damaged, self.quarantine
+            self.settings.where,
+            schema,
+            pooled,
+            self._place,
+            WeakSet(),
+            self._damaged,
+            self.quarantine,
+            self._tell,
+            lambda: channel_of(schema) if listen and self._listener is None else None,
         )
         self._lifecycle = threading.Lock()
         self._preparing: Connection | None = None
@@ -180,11 +188,14 @@ class PostgresStorage(PostgresTables, Ledger):
         """By the number of the transaction."""
         try:
             with self.reading():
-                return bool(self._session().fetch("SELECT pg_xact_status(?::xid8) <> 'in progress'", (mark,))[0][0])
+                ended = bool(self._session().fetch("SELECT pg_xact_status(?::xid8) <> 'in progress'", (mark,))[0][0])
         except StoreError as error:
             if error.transient:
                 raise
             return True  # the server knows no such transaction: it is not the one that it was then
+        if ended:
+            self._tell()
+        return ended
 
     def _place(self) -> Place:
         """Which database the connection string leads to; asked once."""

@@ -54,6 +54,7 @@ class JoinedPostgres(PostgresTables, JoinedLedger):
         self._target = target
         self._damaged = target.damaged
         self._depth = 0
+        self._newsworthy = False
         self._statements = self._fresh_statements()
 
     def quarantine(self, table: str, row_id: str, reason: str) -> None:
@@ -106,6 +107,8 @@ class JoinedPostgres(PostgresTables, JoinedLedger):
             raise
         except psycopg.Error as error:
             raise store_error(error, self._target.where) from error
+        if self._newsworthy:
+            self._target.tell()
 
     def roll_back(self) -> None:
         """Undo everything."""
@@ -168,6 +171,9 @@ class JoinedPostgres(PostgresTables, JoinedLedger):
         statements = self._statements
         for sql, parameters in statements.last_words.values():
             statements.run(sql, parameters)
+        if statements.newsworthy and (channel := self._target.channel()) is not None:
+            statements.fetch("SELECT pg_notify(?, '')", (channel,))
+        self._newsworthy = self._newsworthy or statements.newsworthy
         self._say(_LEAVE)
 
     def _session(self) -> Statements:
@@ -249,6 +255,10 @@ class Target:
     """Connections that have been found to lead there."""
     damaged: dict[str, set[str]]
     quarantine: Callable[[str, str, str], None]
+    tell: Callable[[], None]
+    """Tell other nodes that there is news."""
+    channel: Callable[[], str | None]
+    """Where the transaction itself has to tell them, because nobody here will do so afterwards."""
 
 
 def place_of(fetch: Callable[[str], list[Row]]) -> Place:

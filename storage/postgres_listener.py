@@ -37,6 +37,11 @@ ANSWER_WITHIN: Final = 5.0
 """Seconds in which it has to hear that."""
 
 
+def channel_of(schema: str) -> str:
+    """Where the nodes on a schema speak."""
+    return f"clepsydra_{blake2b(schema.encode(), digest_size=8).hexdigest()}"
+
+
 class Listener:
     """One node's ear and voice."""
 
@@ -44,7 +49,7 @@ class Listener:
         self._settings = settings
         self._me = name
         self._on_hint = on_hint
-        self._channel = f"clepsydra_{blake2b(settings.schema.encode(), digest_size=8).hexdigest()}"
+        self._channel = channel_of(settings.schema)
         self._bell, self._rope = socket.socketpair()
         for end in (self._bell, self._rope):
             end.setblocking(False)

@@ -4,6 +4,7 @@ commit. What is the same on every store is checked in `test_sqlite_joining.py` i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -151,6 +152,48 @@ def test_a_caller_who_keeps_a_key_does_not_keep_the_store(store: PostgresStorage
     connection.commit()
 
     assert store.add_executions([call("b", key="k")], T0) == [AddResult("a", False)]
+
+
+# ---- What other nodes hear of it
+
+
+@pytest.fixture
+def heard(store: PostgresStorage, postgres: Schemas) -> Iterator[threading.Event]:
+    """Set when another node on the schema gets a hint."""
+    other = PostgresStorage(postgres.dsn, schema=store.settings.schema)
+    other.open(Node("node-2", "there", T0, 0), T0)
+    hint = threading.Event()
+    stop = other.listen(hint.set)
+    assert hint.wait(20), "it hears itself first"
+    hint.clear()
+    yield hint
+    stop()
+    other.close()
+
+
+@pytest.mark.parametrize("here", ["a scheduler that speaks", "no scheduler"])
+def test_other_nodes_hear_of_what_a_caller_has_committed(
+    store: PostgresStorage, postgres: Schemas, connect: Connect, heard: threading.Event, here: str
+) -> None:
+    if here == "no scheduler":
+        store = PostgresStorage(postgres.dsn, schema=store.settings.schema)
+        stop = store.close
+    else:
+        ready = threading.Event()
+        stop = store.listen(ready.set)
+        assert ready.wait(20)
+    connection = connect()
+    joined = store.on_connection(connection)
+    joined.add_executions([call("a")], T0)
+    mark = joined.mark()
+    heard.clear()
+
+    connection.commit()
+    if here != "no scheduler":
+        assert store.has_ended(mark)  # which its chain asks, and then tells
+
+    assert heard.wait(20)
+    stop()
 
 
 # ---- Finishing
