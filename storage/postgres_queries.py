@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from .postgres_schema import NUMBERS
+from .postgres_schema import CORRELATION_OF_LABELS, LABELS, NUMBERS
 from .rows import Row, is_storable
 from .sql import Dialect
 
@@ -28,16 +28,14 @@ def listed(values: Iterable[str]) -> str:
     return array([value for value in values if is_storable(value)])
 
 
-# Labels that the database cannot read as JSON are kept in escapes (`rows.stored`): they match nothing.
-_LABELS: Final = r"(CASE WHEN labels LIKE '{%' AND strpos(labels, '\u0000') = 0 THEN labels ELSE '{}' END)::json"
-
 POSTGRES: Final = Dialect(
     mark="?",
     among="{column} = ANY (?::text[])",
     not_among="{column} <> ALL (?::text[])",
     pack=listed,
-    labelled=f"{_LABELS} ->> ? = ?",
-    has_label=f"{_LABELS} ->> ? IS NOT NULL",
+    labelled=f"{LABELS} ->> ? = ?",
+    has_label=f"{LABELS} ->> ? IS NOT NULL",
+    correlated=f"labels <> '{{}}' AND {CORRELATION_OF_LABELS} = ?",
     greatest="greatest",
     unlimited=None,
 )

@@ -173,7 +173,19 @@ CREATE TABLE facts (key text COLLATE "C" PRIMARY KEY, value bigint) WITH (fillfa
 INSERT INTO facts VALUES ('revision', 0), ('forgotten', 0);
 """
 
-STEPS: Final[tuple[str, ...]] = (_EXECUTIONS + _JOBS + _REST,)
+# Labels that the database cannot read as JSON are kept in escapes (`rows.stored`): they match nothing.
+LABELS: Final = r"(CASE WHEN labels LIKE '{%' AND strpos(labels, '\u0000') = 0 THEN labels ELSE '{}' END)::json"
+"""The labels of a row as JSON."""
+
+CORRELATION_OF_LABELS: Final = f"({LABELS} ->> 'clepsydra.correlation')"
+"""A look-up has to say it in the same words as the index."""
+
+_CORRELATIONS = f"""
+-- Most executions have no labels, and cost nothing here.
+CREATE INDEX correlations ON executions ({CORRELATION_OF_LABELS}) WHERE labels <> '{{}}';
+"""
+
+STEPS: Final[tuple[str, ...]] = (_EXECUTIONS + _CORRELATIONS + _JOBS + _REST,)
 """One script for each schema version, from the one before."""
 
 VERSION: Final = len(STEPS)

@@ -21,13 +21,16 @@ from clepsydra.model.execution import Cause, Ending, Outcome
 from clepsydra.model.filters import ExecutionFilter, JobFilter
 from clepsydra.model.instants import SECOND, Instant
 from clepsydra.model.job import Job, JobState
+from clepsydra.model.payload import to_labels
 from clepsydra.model.schedule import Every
 from clepsydra.model.strategies import Node
 from clepsydra.model.work import Work
 from clepsydra.storage import postgres, postgres_listener, postgres_schema
 from clepsydra.storage.postgres import PostgresStorage
 from clepsydra.storage.postgres_listener import Listener
+from clepsydra.storage.postgres_queries import POSTGRES
 from clepsydra.storage.protocol import NewExecution, NewJob
+from clepsydra.storage.sql import execution_conditions
 
 from ..postgres import Schemas, say
 
@@ -381,6 +384,26 @@ def test_a_due_scan_reads_a_few_pages_by_its_indexes_however_much_there_is(place
 
     assert indexes <= {"ready", "due"}
     assert pages < 300
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["without statistics", "with statistics"])
+def test_a_correlation_is_looked_up_by_its_index(place: Place, known: bool) -> None:
+    store = place.store(NODE)
+    fill(place, "succeeded", 1, 5_000)
+    work = Work("mail", labels=to_labels({"tenant": "acme"}, correlation="7"))
+    store.add_executions([NewExecution(f"a{number}", work, Cause.ENQUEUE, T0) for number in range(10)], T0)
+    if known:
+        place.say("ANALYZE executions")
+    wanted = ExecutionFilter(correlation="7", states="incomplete")
+
+    conditions = execution_conditions(POSTGRES, wanted)
+    with store.reading():
+        session = store._session()  # pyright: ignore[reportPrivateUsage]
+        sql = f"EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM executions WHERE {conditions.text} ORDER BY id LIMIT 100"
+        (plan,) = (row[0][0]["Plan"] for row in session.fetch(sql, conditions.parameters))
+
+    assert set(indexes_of(plan)) == {"correlations"}
+    assert len(store.list_executions(wanted).items) == 10
 
 
 def test_what_has_been_started_is_not_read_again_even_while_an_old_snapshot_keeps_it(place: Place) -> None:
