@@ -88,9 +88,15 @@ def look_at_time(store: Storage, name: str, at: Instant, now: Instant) -> Looked
     return _with_unfinished(store, _with_account(store, looked))
 
 
-def look_at_execution(store: Storage, row: Execution) -> Told:
-    """An execution with its attempts, and what ran when it was due."""
-    past = store.list_attempts(row.id)
+def look_at_execution(store: Storage, execution_id: str) -> Told | None:
+    """An execution with its attempts, and what ran when it was due. None: the store does not have it."""
+    row = store.get_executions([execution_id]).get(execution_id)
+    return None if row is None else _told(store, row)
+
+
+def _told(store: Storage, row: Execution) -> Told:
+    # The present attempt may have become a past one since the row was read.
+    past = [attempt for attempt in store.list_attempts(row.id) if attempt.id != row.attempt_id]
     begun = next((attempt.started_at for attempt in past if attempt.started_at), row.first_started_at)
     late = (begun or row.finished_at or row.created_at) - row.due_at >= _LATE
     stood_in = _later_run(store, row) if row.verdict is Kind.COALESCED else None
@@ -162,7 +168,7 @@ def _with_account(store: Storage, looked: Looked) -> Looked:
     excluded = bound.driven_by == "time" and bound.is_excluded(nominal)
     spans = [span for span in page.ranges if (span.kind is Kind.EXCLUDED) == excluded and _holds(span, nominal)]
     rows = store.get_executions([mark.execution_id for mark in page.marks])
-    told = [look_at_execution(store, rows[mark.execution_id]) for mark in page.marks if mark.execution_id in rows]
+    told = [_told(store, rows[mark.execution_id]) for mark in page.marks if mark.execution_id in rows]
     span = spans[0] if spans else None
     return evolve(looked, page=page, span=span, executions=told, stood_in=_stood_in(store, looked.name, span))
 

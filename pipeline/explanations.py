@@ -226,7 +226,7 @@ def _of_told(told: Told, now: Instant, here: Here, zone: str) -> Explanation:
     row = told.row
     waits = [_explained(wait, told, zone) for wait in waits_of(row, told.past, now)]
     tries = tries_of(row, told.past)
-    obstacles = [] if row.finished or row.state is State.RUNNING else list(obstacles_to_start(row, here))
+    obstacles = [] if row.finished or row.state is State.RUNNING else list(obstacles_to_start(row, now, here))
     answer = Explanation(
         job=row.job_name,
         nominal=row.nominal_time,

@@ -226,7 +226,7 @@ class FromThread:
 
         return self._wait(collect)
 
-    def explain(self, job: str | Job, at: datetime) -> Explanation:
+    def explain(self, job: str | Job | JobRecord, at: datetime) -> Explanation:
         """As `Scheduler.explain`."""
         return self._wait(lambda: self._scheduler.explain(job, at))
 

@@ -179,7 +179,7 @@ def obstacles_to_work(task: str, queue: str, here: Here) -> Iterator[Obstacle]:
         yield Obstacle(Hindrance.TASK_FULL, what)
 
 
-def obstacles_to_start(row: Execution, here: Here) -> Iterator[Obstacle]:
+def obstacles_to_start(row: Execution, now: Instant, here: Here) -> Iterator[Obstacle]:
     """What keeps an execution that waits from its next attempt."""
     yield from obstacles_to_work(row.work.task, row.work.queue, here)
     if row.target and row.target not in {node.id for node in here.alive}:
@@ -187,7 +187,8 @@ def obstacles_to_start(row: Execution, here: Here) -> Iterator[Obstacle]:
     if row.state is State.HELD:
         yield Obstacle(Hindrance.OVERLAP, "it is held until an earlier run of its job has ended")
     if row.start_by is not None and row.first_started_at is None:
-        yield Obstacle(Hindrance.START_BY, f"it expires if it has not started by {to_datetime(row.start_by)}")
+        what = f"it expires if it has not started by {to_datetime(row.start_by)}"
+        yield Obstacle(Hindrance.START_BY, what, now > row.start_by)
     yield from (Obstacle(Hindrance.HEALTH, complaint) for complaint in here.complaints)
 
 

@@ -26,6 +26,7 @@ from attrs import evolve
 from ..model import events
 from ..model.clock import Clock, SystemClock
 from ..model.errors import (
+    ExecutionNotFound,
     InvalidArgument,
     JobExists,
     JobNotFound,
@@ -796,15 +797,15 @@ class Scheduler:
             if told % _BATCH == 0:
                 await checkpoint()
 
-    async def explain(self, job: str | Job, at: datetime) -> Explanation:
+    async def explain(self, job: str | Job | JobRecord, at: datetime) -> Explanation:
         """Why a nominal time of a job ran, ran late or did not run; of one to come, what could stop it.
 
         `at` is the time, or any instant: then the last nominal time up to it is explained. The answer has all of it as
         data, and `str()` of it says it in sentences. Of a removed job as well. Raises `JobNotFound`, and
         `InvalidArgument` for a naive datetime.
         """
-        name, asked, now = job.name if isinstance(job, Job) else job, to_instant(at, "at"), self.clock.now()
-        runtime = self._running()
+        name = job.name if isinstance(job, Job | JobRecord) else check_name(job, "job")
+        asked, now, runtime = to_instant(at, "at"), self.clock.now(), self._running()
         looked = await self._read(lambda store: look_at_time(store, name, asked, now))
         if looked is None:
             raise JobNotFound(name, runtime.chain.book.by_name)
@@ -815,9 +816,10 @@ class Scheduler:
 
         Raises `ExecutionNotFound`.
         """
-        row, now = await self.get_execution(execution_id), self.clock.now()
-        told = await self._read(lambda store: look_at_execution(store, row))
-        return explain_execution(told, now, self._here(self._running()))
+        told = await self._read(lambda store: look_at_execution(store, execution_id))
+        if told is None:
+            raise ExecutionNotFound(execution_id)
+        return explain_execution(told, self.clock.now(), self._here(self._running()))
 
     def _here(self, runtime: Runtime) -> Here:
         chain = runtime.chain

@@ -70,18 +70,28 @@ def _told(span: Span, now: Instant) -> Wait:
 
 def _spans(row: Execution, past: Sequence[Attempt], now: Instant) -> Iterator[Span]:
     """Those that took any time; clocks that were set back leave some out."""
-    for span in (*_before_it_was_ready(row, now), *_before_its_attempts(row, past, now)):
+    for span in (*_before_it_was_ready(row, past, now), *_before_its_attempts(row, past, now)):
         if span.since < (now if span.until is None else span.until):
             yield span
 
 
-def _before_it_was_ready(row: Execution, now: Instant) -> Iterator[Span]:
+def _before_it_was_ready(row: Execution, past: Sequence[Attempt], now: Instant) -> Iterator[Span]:
     if row.nominal is not None:
         yield Span(Vessel.JITTER, row.nominal, row.due_at)
         yield Span(Vessel.TIMELINE, row.due_at, row.created_at)
+        return
+    touched = _first_touched(row, past)
+    if touched is not None:
+        yield Span(Vessel.DELAY, row.created_at, min(row.due_at, touched))
     else:
-        waits_still = row.due_at > now and not row.finished
-        yield Span(Vessel.DELAY, row.created_at, None if waits_still else row.due_at)
+        yield Span(Vessel.DELAY, row.created_at, row.due_at if row.due_at <= now else None)
+
+
+def _first_touched(row: Execution, past: Sequence[Attempt]) -> Instant | None:
+    """When something happened to it first: it started, or ended without, perhaps before it was due."""
+    for attempt in in_order(past):
+        return attempt.ended_at if attempt.started_at is None else attempt.started_at
+    return row.finished_at if row.started_at is None else row.started_at
 
 
 def _before_its_attempts(row: Execution, past: Sequence[Attempt], now: Instant) -> Iterator[Span]:

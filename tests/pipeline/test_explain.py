@@ -397,6 +397,23 @@ async def test_an_enqueued_call_waits_its_delay_and_for_a_slot(store: Storage) -
     assert adds_up(answer)
 
 
+async def test_what_was_cancelled_before_it_was_due_waited_no_longer() -> None:
+    world = World()
+    async with world.scheduler() as scheduler:
+        handle = await scheduler.enqueue(world.tasks["note"].call(), after=60)
+        await world.pass_time(5)
+        await handle.cancel()
+        cancelled = await handle.explain()
+        await scheduler.retry_executions(ids=[handle.id])
+        await world.pass_time(5)
+        answer = await handle.explain()
+
+    assert (cancelled.state, waited(cancelled)) == (State.CANCELLED, {Vessel.DELAY: 5})
+    assert "It was cancelled: cancelled on request." in cancelled.sentences
+    assert waited(answer) == {Vessel.DELAY: 5}
+    assert adds_up(answer)
+
+
 async def test_what_had_ended_and_was_given_another_try() -> None:
     world = World()
     async with world.scheduler() as scheduler:
@@ -498,6 +515,21 @@ async def test_what_runs_now_may_be_in_the_way_and_a_full_queue_too() -> None:
     assert kinds_of(answer) == {Hindrance.OVERLAP, Hindrance.QUEUE_FULL}
     assert "if it still runs then, this one is skipped" in str(answer)
     assert answer.will_run
+
+
+async def test_a_task_that_is_full_and_a_scheduler_that_drains() -> None:
+    world = World()
+    world.tasks["wait"] = Task(world.wait, "wait", concurrency=1)
+    async with world.running_with(world.job("job", Every(60), "wait", overlap=Overlap.ALLOW)) as scheduler:
+        await world.pass_time(61)
+        full = await scheduler.explain("job", world.at(120))
+        world.open_gate()
+        await scheduler.drain()
+        draining = await scheduler.explain("job", world.at(120))
+
+    assert kinds_of(full) == {Hindrance.TASK_FULL}
+    assert kinds_of(draining) == {Hindrance.HEALTH}
+    assert "it is draining" in str(draining)
 
 
 async def test_a_job_that_is_over_a_task_that_is_gone_and_code_that_forgot_the_job() -> None:
