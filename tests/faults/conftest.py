@@ -8,6 +8,8 @@ from random import Random
 
 import pytest
 
+from ..postgres import Schemas
+from .places import FilePlace, Place, ServerPlace
 from .processes import Nursery, nursery
 from .scene import Scene
 
@@ -19,10 +21,22 @@ def processes(tmp_path: Path) -> Iterator[Nursery]:
         yield started
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A store that is empty, on either database."""
+    if request.param == "sqlite":
+        yield FilePlace(tmp_path / "jobs.db")
+        return
+    schemas: Schemas = request.getfixturevalue("postgres")
+    schema = schemas.take()
+    yield ServerPlace(schemas.dsn, schema)
+    schemas.give_back(schema)
+
+
 @pytest.fixture
-def scene(processes: Nursery, tmp_path: Path) -> Scene:
-    """Workers on one file."""
-    return Scene(processes, tmp_path)
+def scene(place: Place, processes: Nursery, tmp_path: Path) -> Scene:
+    """Workers on one store. They end before its place is given back."""
+    return Scene(processes, place, tmp_path)
 
 
 @pytest.fixture

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Collection, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from attrs import frozen
 from clepsydra import Execution, Kind, Node, Order, SQLiteStorage, State
 from clepsydra.model.filters import EVERY_EXECUTION
 from clepsydra.storage.audit import audit
+from clepsydra.storage.protocol import Storage
 
 EVER = 2**62
 _PAGE = 1000
@@ -54,16 +54,10 @@ def has_happened(effects: Path, what: str, **facts: object) -> bool:
     return any(wanted.items() <= line.items() for line in lines_of(effects))
 
 
-def unfinished_in(database: Path) -> int:
-    """How many executions have not ended."""
-    with closing(sqlite3.connect(database, timeout=30)) as connection:
-        return int(connection.execute("SELECT count(*) FROM executions WHERE open = 1").fetchone()[0])
-
-
 @contextmanager
-def reading(database: Path) -> Generator[SQLiteStorage]:
-    """The store, as one more node that does nothing."""
-    storage = SQLiteStorage(database, busy_timeout=30)
+def reading(store: Storage | Path) -> Generator[Storage]:
+    """The store (a path: that file), as one more node that does nothing."""
+    storage = SQLiteStorage(store, busy_timeout=30) if isinstance(store, Path) else store
     storage.open(Node("inquest", "inquest", 0, 0), 0)
     try:
         yield storage
@@ -71,9 +65,9 @@ def reading(database: Path) -> Generator[SQLiteStorage]:
         storage.close()
 
 
-def violations_of_law_1(database: Path, jobs: Collection[str], since: int = 0) -> list[str]:
+def violations_of_law_1(store: Storage | Path, jobs: Collection[str], since: int = 0) -> list[str]:
     """For nominal times from `since` on."""
-    with reading(database) as storage:
+    with reading(store) as storage:
         return [
             f"{job}: {violation}"
             for job in jobs
@@ -81,9 +75,9 @@ def violations_of_law_1(database: Path, jobs: Collection[str], since: int = 0) -
         ]
 
 
-def executions_in(database: Path) -> dict[str, Execution]:
+def executions_in(store: Storage) -> dict[str, Execution]:
     """All, by id."""
-    with reading(database) as storage:
+    with reading(store) as storage:
         rows: dict[str, Execution] = {}
         cursor: str | None = None
         while True:
@@ -101,7 +95,7 @@ class Inquest:
     lines: list[dict[str, Any]]
     rows: Mapping[str, Execution]
     killed: Mapping[str, int]
-    """When, by the name of the process."""
+    """When, by the name of the process; or when it was frozen for so long that it was taken for dead."""
 
     def objections(self) -> list[str]:
         """All that should not be; none in a sound scheduler."""

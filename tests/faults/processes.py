@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -48,6 +49,15 @@ class Program:
     def send(self, number: signal.Signals) -> None:
         """A signal."""
         self.process.send_signal(number)
+
+    def freeze(self) -> None:
+        """Let it stand still, as on a host that is suspended."""
+        self.send(signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.send(signal.SIGCONT)
 
     def said(self) -> str:
         """What it has written to its standard output so far."""

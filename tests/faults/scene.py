@@ -1,4 +1,4 @@
-"""One SQLite file, one file of effects, and workers (`worker_program.py`) that come and go."""
+"""One store, one file of effects, and workers (`worker_program.py`) that come and go."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .inquest import Inquest, executions_in, has_happened, lines_of, unfinished_in, violations_of_law_1
+from clepsydra import verify_store
+
+from .inquest import Inquest, executions_in, has_happened, lines_of, violations_of_law_1
+from .places import FilePlace, Place
 from .processes import Nursery, Program
 
 JOBS = ("allow", "all", "skip", "latest", "buffer", "cancel", "retry", "parent")
@@ -17,17 +20,22 @@ SECOND = 1_000_000
 class Scene:
     """Where it happens."""
 
-    def __init__(self, processes: Nursery, folder: Path) -> None:
-        self.processes = processes
-        self.database, self.effects = folder / "jobs.db", folder / "effects"
+    def __init__(self, processes: Nursery, place: Place, folder: Path) -> None:
+        self.processes, self.place = processes, place
+        self.effects = folder / "effects"
         self.killed: dict[str, int] = {}
+
+    @property
+    def on_file(self) -> bool:
+        """Whether the store is a file; it has locks that tell at once who is dead."""
+        return isinstance(self.place, FilePlace)
 
     def start(self, *options: str, jobs: tuple[str, ...] = JOBS) -> Program:
         """A worker that is about to open the store."""
         name = f"worker-{len(self.processes.programs)}"
         declared = ("--jobs", ",".join(jobs))
         worker = self.processes.start(
-            "worker_program", self.database, self.effects, name, *declared, *options, name=name
+            "worker_program", *self.place.arguments, self.effects, name, *declared, *options, name=name
         )
         self.wait_for(worker, "opening")
         return worker
@@ -60,24 +68,46 @@ class Scene:
         self.processes.wait_for_end(worker)
         self.kill(worker)
 
+    def freeze(self, worker: Program) -> None:
+        """Stop it for a while, and not while it holds the lock of a file, which nobody could take from it."""
+
+        def is_frozen() -> bool:
+            worker.freeze()
+            if self.place.is_free():
+                return True
+            worker.thaw()
+            return False
+
+        self.processes.wait_for(is_frozen, f"an instant at which {worker.name} holds no lock")
+        self.killed[worker.name] = time.time_ns()
+
+    def unfinished(self) -> int:
+        """How many executions have not ended."""
+        return int(self.place.ask("SELECT count(*) FROM executions WHERE open = 1")[0][0])
+
     def settle(self) -> None:
         """A last worker declares no jobs and works off what is left."""
         worker = self.start(jobs=())
         self.wait_for(worker, "quiet")
-        self.processes.wait_for(lambda: unfinished_in(self.database) == 0, "the end of all that was begun")
+        self.processes.wait_for(lambda: self.unfinished() == 0, "the end of all that was begun")
         self.processes.stop(worker)
 
     def audit_recent(self, seconds: float) -> None:
         """Law 1 holds at every instant, not only in the end."""
         since = time.time_ns() // 1000 - round(seconds * SECOND)
-        nothing_in(violations_of_law_1(self.database, [*JOBS, "moving"], since))
+        nothing_in(violations_of_law_1(self.place.storage(), [*JOBS, "moving"], since))
 
     def audit(self) -> Inquest:
         """All of it."""
-        nothing_in(violations_of_law_1(self.database, [*JOBS, "moving"]))
-        inquest = Inquest(lines_of(self.effects), executions_in(self.database), self.killed)
-        nothing_in(inquest.objections())
+        inquest = self.audit_without_overlaps()
         nothing_in(inquest.overlaps(ONE_AT_A_TIME))
+        return inquest
+
+    def audit_without_overlaps(self) -> Inquest:
+        """Where a process was taken for dead that was not, what it had begun went on beside its repetition."""
+        nothing_in(list(map(str, verify_store(self.place.storage()).findings)))
+        inquest = Inquest(lines_of(self.effects), executions_in(self.place.storage()), self.killed)
+        nothing_in(inquest.objections())
         return inquest
 
 

@@ -1,8 +1,7 @@
-"""Processes on one SQLite file: from the first second they share jobs and work, and a frozen one does no harm."""
+"""Processes on one store: from the first second they share jobs and work, and a frozen one does no harm."""
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +10,12 @@ import anyio
 import pytest
 
 from clepsydra import Every, Job, JobRecord, Scheduler, SQLiteStorage, State
+from clepsydra.storage.protocol import Storage
 
-from .inquest import executions_in
 from .scene import Scene
 
 
-def test_two_that_make_the_file_at_once_fire_each_time_once(scene: Scene) -> None:
+def test_two_that_make_the_store_at_once_fire_each_time_once(scene: Scene) -> None:
     workers = [scene.start("--backend", backend) for backend in ("asyncio", "trio")]
     for worker in workers:
         for job in ("allow", "skip"):
@@ -33,15 +32,15 @@ def test_a_job_that_is_added_in_one_is_seen_and_fired_by_the_other(scene: Scene)
     worker = scene.start(jobs=())
     scene.wait_for(worker, "entered")
 
-    anyio.run(add_and_leave, scene.database)
+    anyio.run(add_and_leave, scene.place.storage())
 
     scene.wait_for(worker, "begun", job="added")
     scene.processes.stop(worker)
 
 
-async def add_and_leave(database: Path) -> None:
+async def add_and_leave(storage: Storage) -> None:
     """The other process: it is gone before the job is due."""
-    scheduler = Scheduler(SQLiteStorage(database))
+    scheduler = Scheduler(storage)
 
     @scheduler.task(name="quick")
     async def quick() -> None:
@@ -63,7 +62,7 @@ class SlowStorage(SQLiteStorage):
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_stored_jobs_are_known_as_soon_as_a_scheduler_is_entered(tmp_path: Path, backend: str) -> None:
     database = tmp_path / "jobs.db"
-    anyio.run(add_and_leave, database, backend=backend)
+    anyio.run(add_and_leave, SQLiteStorage(database), backend=backend)
 
     async def enter_and_look() -> None:
         async with Scheduler(SlowStorage(database)) as scheduler:
@@ -72,28 +71,31 @@ def test_stored_jobs_are_known_as_soon_as_a_scheduler_is_entered(tmp_path: Path,
     anyio.run(enter_and_look, backend=backend)
 
 
-def test_a_process_frozen_past_its_lease_is_taken_for_dead_and_its_late_report_refused(scene: Scene) -> None:
-    zombie = scene.start("--run", "until", jobs=("until", "all"))
+def test_a_process_frozen_past_its_lease_is_taken_for_dead_stops_what_it_ran_and_is_refused(scene: Scene) -> None:
+    timeout = ("--timeout", "3")  # so long may a frozen process hold what it has locked on a server
+    zombie = scene.start(*timeout, "--run", "until", jobs=("until", "all"))
     scene.wait_for(zombie, "begun", job="until")
-    other = scene.start(jobs=("until",))
+    other = scene.start(*timeout, jobs=("until",))
     scene.wait_for(other, "entered")
 
-    zombie.send(signal.SIGSTOP)
+    scene.freeze(zombie)
     scene.wait_for(other, "begun", job="until")
+    before = len(scene.lines_of(zombie))
+    zombie.thaw()
+    scene.wait_for(zombie, "failed", job="until")
+    scene.wait_for(zombie, "refused", job="until")
     scene.release()
     scene.wait_for(other, "ended", job="until")
-    before = len(scene.lines_of(zombie))
-    zombie.send(signal.SIGCONT)
     scene.processes.wait_for(
         lambda: any(line.get("job") == "all" for line in scene.lines_of(zombie)[before:]), "the zombie, at work again"
     )
     for worker in (zombie, other):
         scene.processes.stop(worker)
+    scene.settle()
 
-    (row,) = [row for row in executions_in(scene.database).values() if row.job_name == "until"]
+    inquest = scene.audit_without_overlaps()
+    (row,) = [row for row in inquest.rows.values() if row.job_name == "until"]
     (by_other,) = [line for line in scene.lines_of(other) if line["what"] == "begun" and line["job"] == "until"]
-    assert row.state is State.SUCCEEDED
-    assert row.recoveries == 1
+    assert (row.state, row.recoveries) == (State.SUCCEEDED, 1)
     assert row.attempt_id == by_other["lease"]
     assert "was not this node's any more" in zombie.errors.read_text()
-    scene.settle()

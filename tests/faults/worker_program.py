@@ -1,7 +1,8 @@
-"""A process with a scheduler on a SQLite file, to be killed: `worker_program.py DATABASE EFFECTS NAME [OPTIONS]`.
+"""A process with a scheduler, to be killed: `worker_program.py PLACE EFFECTS NAME [OPTIONS]`.
 
-Every effect of its tasks is a line that is appended to EFFECTS in one write, so that what a killed process has done
-stays known. It ends at SIGTERM, or kills itself where `--die-in fire:inside:3` says: at the third `fire` of the store,
+PLACE is a SQLite file, or with `--schema` a connection string of PostgreSQL. Every effect of its tasks is a line that
+is appended to EFFECTS in one write, so that what a killed process has done stays known; so is every change of its
+health. It ends at SIGTERM, or kills itself where `--die-in fire:inside:3` says: at the third `fire` of the store,
 `inside` its transaction or when that is `committed`.
 """
 
@@ -14,7 +15,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -37,18 +38,15 @@ from clepsydra import (
     Task,
     current_execution,
 )
+from clepsydra.model.events import OutcomeRefused, TelemetryEvent
 from clepsydra.pipeline.settings import BroadcasterSettings
+from clepsydra.storage.postgres import PostgresStorage
+from clepsydra.storage.protocol import Storage
 
-SETTINGS = Stages(
-    execution_broadcaster=BroadcasterSettings(poll=0.1),
-    executor=ExecutorSettings(concurrency=32),
-    lease=1.5,
-    heartbeat=0.5,
-    grace=5,
-    sweep=1,
-)
+LOOK = 0.02
 FOR_EVER = Recovery.REQUEUE
 ALL = Misfire(take="all")
+PERSISTENT = Retry(attempts=1000, backoff=0.1, factor=1)
 
 
 class Diary:
@@ -89,15 +87,16 @@ class Diary:
         self.tell("ended")
 
 
-class MortalStorage(SQLiteStorage):
-    """A store in which its process kills itself."""
+class Death:
+    """The end of the process, planned for a call of its store."""
 
-    def __init__(self, path: str, plan: str) -> None:
-        super().__init__(path)
+    def __init__(self, storage: SQLiteStorage | PostgresStorage, plan: str) -> None:
         method, self._instant, number = plan.split(":")
         self._calls_left = int(number)
         self._depth = 0
-        setattr(self, method, partial(self._call, getattr(self, method)))
+        planned = partial(self._call, getattr(storage, method))
+        for name, instead in ((method, planned), ("transaction", partial(self._transact, storage.transaction))):
+            setattr(storage, name, instead)
 
     def _call(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         batch = (kwargs.get("items") or kwargs.get("free")) if isinstance(args[0], str) else args[0]
@@ -108,11 +107,11 @@ class MortalStorage(SQLiteStorage):
         return answer
 
     @contextmanager
-    def transaction(self) -> Generator[None]:
+    def _transact(self, transaction: Callable[[], AbstractContextManager[None]]) -> Generator[None]:
         """As ever, and then perhaps the end."""
         self._depth += 1
         try:
-            with super().transaction():
+            with transaction():
                 yield
         finally:
             self._depth -= 1
@@ -124,6 +123,32 @@ class MortalStorage(SQLiteStorage):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def storage_for(options: argparse.Namespace) -> Storage:
+    """Where the command line says, with a death where it is planned."""
+    storage: SQLiteStorage | PostgresStorage
+    if options.schema is None:
+        storage = SQLiteStorage(options.place)
+    else:
+        limits = {"connect_timeout": options.timeout, "statement_timeout": options.timeout}
+        storage = PostgresStorage(options.place, schema=options.schema, **limits)
+    if options.die_in:
+        Death(storage, options.die_in)
+    return storage
+
+
+def settings_for(options: argparse.Namespace) -> Stages:
+    """Quick, so that tests are."""
+    return Stages(
+        execution_broadcaster=BroadcasterSettings(poll=0.1),
+        executor=ExecutorSettings(concurrency=32),
+        lease=options.lease,
+        heartbeat=options.lease / 3,
+        call_deadline=options.timeout,
+        grace=5,
+        sweep=1,
+    )
+
+
 class Worker:
     """The scheduler with its tasks and jobs."""
 
@@ -131,15 +156,15 @@ class Worker:
         self.diary = Diary(options.effects, options.name)
         self.release = anyio.Path(options.effects + ".release")
         self.restless: bool = options.restless
-        self.run: str = options.run
-        path = options.database
+        self.run: list[str] = options.run
         self.scheduler = Scheduler(
-            MortalStorage(path, options.die_in) if options.die_in else SQLiteStorage(path),
+            storage_for(options),
             name=options.name,
-            stages=SETTINGS,
+            stages=settings_for(options),
             tasks=[Task(getattr(self, name), name) for name in TASKS],
             jobs=[job for job in JOBS if job.name in options.jobs.split(",")],
         )
+        self.scheduler.attach(self._hear)
 
     # ---- tasks
 
@@ -176,7 +201,7 @@ class Worker:
         """Ends when it is released, in whichever process it runs."""
         with self.diary.run():
             while not await self.release.exists():  # noqa: ASYNC110 - another process makes the file
-                await anyio.sleep(0.02)
+                await anyio.sleep(LOOK)
 
     # ---- the life of the process
 
@@ -192,12 +217,27 @@ class Worker:
                     else:
                         await self.scheduler.remove_job("moving", missing_ok=True)
                         self.diary.write("quiet")
-                    if self.run:
-                        await self.scheduler.run_job(self.run)
+                    group.start_soon(self._watch_health)
+                    for job in self.run:
+                        await self.scheduler.run_job(job)
                     async for _ in signals:
                         break
                     group.cancel_scope.cancel()
         self.diary.write("left")
+
+    def _hear(self, event: TelemetryEvent) -> None:
+        if isinstance(event, OutcomeRefused):
+            self.diary.write("refused", job=event.job, attempt_id=event.attempt_id)
+
+    async def _watch_health(self) -> None:
+        """Tell of every change. This is the host app: if it stood still, nothing would be told."""
+        known = "ok"
+        while True:
+            health = self.scheduler.health()
+            if health.status != known:
+                known = health.status
+                self.diary.write(known, reasons=list(health.reasons))
+            await anyio.sleep(LOOK)
 
     async def _change_jobs(self) -> None:
         """Add, replace, pause, resume, run and remove jobs, without end."""
@@ -230,20 +270,24 @@ JOBS = (
     Job("buffer", "slow", Every(0.15), args={"seconds": 0.1}, overlap=Overlap.BUFFER_ONE, recovery=FOR_EVER),
     Job("cancel", "slow", Every(0.2), args={"seconds": 0.15}, overlap=Overlap.CANCEL_RUNNING, recovery=FOR_EVER),
     Job("retry", "fails_first", Every(0.2), retry=Retry(attempts=3, backoff=0.02), recovery=FOR_EVER),
-    Job("parent", "parent", Every(0.1), overlap=Overlap.ALLOW, recovery=FOR_EVER),
+    Job("parent", "parent", Every(0.1), overlap=Overlap.ALLOW, retry=PERSISTENT, recovery=FOR_EVER),
     Job("until", "until", recovery=FOR_EVER),
+    Job("strict", "until", on_lease_lost="cancel", recovery=FOR_EVER),
 )
 
 
 def main() -> None:
     """Read the command line and live."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("database")
+    parser.add_argument("place")
     parser.add_argument("effects")
     parser.add_argument("name")
     parser.add_argument("--jobs", default="", help="names of declared jobs, with commas")
     parser.add_argument("--restless", action="store_true", help="change jobs all the time")
-    parser.add_argument("--run", default="", help="run this job at once")
+    parser.add_argument("--schema")
+    parser.add_argument("--run", nargs="*", default=[], help="run these jobs at once")
+    parser.add_argument("--lease", type=float, default=1.5, help="in seconds")
+    parser.add_argument("--timeout", type=float, default=30, help="seconds after which the store is taken for hung")
     parser.add_argument("--die-in", default="", help="method:inside|committed:number")
     parser.add_argument("--backend", default="asyncio")
     options = parser.parse_args()
