@@ -35,7 +35,9 @@ from clepsydra.model.events import (
     JobAdded,
     JobRemoved,
     JobUpdated,
+    StageRestarted,
 )
+from clepsydra.storage.protocol import DeletedHistory
 
 from .support import FaultyStorage, Heard, World, chain_of, executions_of, kinds, slots, states, violations
 
@@ -538,3 +540,33 @@ async def test_history_beyond_the_retention_goes_and_law_1_holds_for_the_rest(tm
         assert chain_of(scheduler).lane.state == "ok"
 
     assert len(world.times("job")) == 20
+
+
+async def test_the_sweeper_deletes_in_batches_what_has_ended_and_is_restarted_when_it_crashes(tmp_path: object) -> None:
+    store = FaultyStorage(SQLiteStorage(f"{tmp_path}/jobs.db", synchronous="NORMAL"))
+    limits: list[int] = []
+    swept = store.inner.delete_history
+
+    def delete_history(before: int, limit: int) -> DeletedHistory:
+        limits.append(limit)
+        return swept(before, limit)
+
+    store.inner.delete_history = delete_history  # type: ignore[method-assign]
+    world = World(storage=store.storage)
+    world.stages = Stages(retention=60, sweep=10, loop_blocked=None, heartbeat=30, lease=90)
+    async with world.running_with() as scheduler:
+        heard = Heard(scheduler)
+        await scheduler.enqueue([world.tasks["note"].call() for _ in range(1200)])
+        waits = await scheduler.enqueue(world.tasks["note"].call(), after=3600)
+        runs = await scheduler.enqueue(world.tasks["wait"].call())
+        await world.pass_time(55)
+        assert (await scheduler.stats())[State.SUCCEEDED] == 1200
+        store.fail("delete_history", RuntimeError, times=2)  # a call that fails is tried alone first
+        limits.clear()
+        await world.pass_time(20)
+        assert (await scheduler.stats())[State.SUCCEEDED] == 0
+        assert (await waits.state(), await runs.state()) == (State.PENDING, State.RUNNING)
+        world.open_gate()
+
+    assert limits[:3] == [500, 500, 500]
+    assert [event.stage for event in heard.of(StageRestarted)] == ["sweeper"]
