@@ -24,6 +24,7 @@ from clepsydra import (
     InvalidArgument,
     Job,
     LeaseLost,
+    Misfire,
     Node,
     NotInExecution,
     Retry,
@@ -43,7 +44,7 @@ from clepsydra.model.work import Work
 from clepsydra.storage.protocol import Claim
 from clepsydra.testing import VirtualClock
 
-from .support import World, chain_of, executions_of, violations
+from .support import World, chain_of, executions_of, grid, violations
 
 pytestmark = pytest.mark.anyio
 
@@ -71,12 +72,14 @@ class App:
         return connection
 
     @contextmanager
-    def finishing(self) -> Generator[Finish]:
-        """The transaction in which the task of this thread has its effect, and ends."""
+    def finishing(self, scheduler: Scheduler | None = None) -> Generator[Finish]:
+        """The transaction in which the present task has its effect, and ends; a scheduler is given work in it."""
         run = current_execution()
         connection = self.connect()
         with run.transaction(connection) as finish:
             connection.execute("INSERT INTO effects VALUES (?)", (f"{run.name} {run.attempt}",))
+            if scheduler is not None:
+                scheduler.enqueue_in(connection, scheduler.tasks["note"].call())
             yield finish
 
     @property
@@ -234,6 +237,27 @@ async def test_a_store_without_transactions_is_named_and_those_that_have_them(ap
         scheduler.enqueue_in(app.connect(), world.tasks["note"].call())
 
 
+async def test_a_caller_who_keeps_the_file_to_himself_degrades_the_scheduler_until_he_has_ended(
+    tmp_path: Path, app: App
+) -> None:
+    world = World(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="NORMAL", busy_timeout=0.01))
+    tick = world.job("tick", Every(1), misfire=Misfire("all"))
+    async with world.running_with(tick) as scheduler:
+        connection = app.connect()
+        await world.pass_time(2.5)
+        scheduler.enqueue_in(connection, world.tasks["say"].call("at last"))
+        await world.pass_time(10)
+        assert (world.names(), scheduler.health().status) == (["tick"] * 2, "degraded")
+
+        connection.commit()
+        await world.pass_time(10)
+
+        assert scheduler.health().ok
+        assert world.nominals("tick") == grid(1, 22)
+        assert world.names().count("at last") == 1
+        assert await violations(scheduler) == []
+
+
 # ---- Effects exactly once: how it goes well
 
 
@@ -270,6 +294,24 @@ async def test_effect_and_finish_are_there_together_when_the_block_has_ended(
     assert (execution.state, execution.result, execution.attempt) == (State.SUCCEEDED, '{"paid":7}', 1)
     assert app.effects == ["effect 1"]
     assert not caplog.records
+
+
+async def test_what_a_task_enqueues_in_its_transaction_is_there_once(world: World, app: App) -> None:
+    """Work that hands on work, exactly once."""
+
+    def first() -> None:
+        with app.finishing(scheduler):
+            if current_execution().attempt < 3:
+                raise ValueError("not yet")
+
+    task = Task(first, "first")
+    scheduler = world.scheduler(tasks=[task])
+    async with scheduler:
+        await scheduler.enqueue(task.call(), retry=Retry(5, backoff=1))
+        await world.pass_time(60)
+
+    assert app.effects == ["first 3"]
+    assert world.names() == ["note"]
 
 
 def raise_something() -> None:
