@@ -75,7 +75,17 @@ class Hooked:
             raise  # it is being closed, and nothing can be awaited any more
         except BaseException as raised:  # raised again, when the hooks have been called
             error = raised
-        conclusion = self.owner.conclude(self.run, value, error)
+        error = await self._end(self.owner.conclude(self.run, value, error)) or error
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del error  # its traceback leads back to this frame: a circle would keep alive all that either knows
+
+    async def _end(self, conclusion: Conclusion) -> KeyboardInterrupt | None:
+        """Call the hooks after the function."""
+        interrupt: KeyboardInterrupt | None = None
         for name, hook, more in self._at_the_end(conclusion):
             try:
                 await self._within_grace(name, partial(self._await, hook, *more))
@@ -83,10 +93,8 @@ class Hooked:
                 raise
             except BaseException as raised:  # a stray cancellation too: ours does not come through the shield
                 self.owner.hook_failed(self.run, name, raised)
-                error = raised if isinstance(raised, KeyboardInterrupt) else error
-        if error is not None:
-            raise error
-        return value
+                interrupt = raised if isinstance(raised, KeyboardInterrupt) else interrupt
+        return interrupt
 
     async def _within_grace(self, name: str, hook: Callable[[], Awaitable[None]]) -> None:
         with anyio.CancelScope(shield=True):
@@ -119,18 +127,28 @@ class Hooked:
             error = raised
         if error is None and inspect.isawaitable(value):
             return self._around(lambda: value, None)
-        # There is one already if this thread was abandoned.
-        conclusion = self.run.conclusion or self._on_loop(self.owner.conclude, self.run, value, error)
+        error = self._end_in_thread(self._conclude(value, error)) or error
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del error  # as above
+
+    def _conclude(self, value: object, error: BaseException | None) -> Conclusion:
+        """There is a conclusion already if this thread was abandoned."""
+        return self.run.conclusion or self._on_loop(self.owner.conclude, self.run, value, error)
+
+    def _end_in_thread(self, conclusion: Conclusion) -> KeyboardInterrupt | None:
+        interrupt: KeyboardInterrupt | None = None
         for name, hook, more in self._at_the_end(conclusion):
             conclusion.hook = name
             try:
                 self._wait_for(self._call(hook, *more), partial(self._within_grace, name))
             except BaseException as raised:
                 self.loop.call_soon(self.owner.hook_failed, self.run, name, raised)
-                error = raised if isinstance(raised, KeyboardInterrupt) else error
-        if error is not None:
-            raise error
-        return value
+                interrupt = raised if isinstance(raised, KeyboardInterrupt) else interrupt
+        return interrupt
 
     def _wait_for(self, given: object, bound: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]) -> None:
         """If a hook has given an awaitable, have it awaited on the loop, and wait for that."""

@@ -611,6 +611,8 @@ class WorkerPool:
         if run.conclusion is not None:
             outcome = run.conclusion.outcome
             self._deadlines.disarm(run.attempt_id)
+            if run.errand is None:  # a thread that is abandoned will look at it
+                run.conclusion = None
         elif error is None and run.stop is None:
             outcome = self._maker.returned(run.claim, run.value, self._clock.now())
         else:
@@ -672,6 +674,7 @@ class WorkerPool:
             value, error = run.call(context, function, args, kwargs)
             if not loop.call_soon(self._back_from_thread, run, value, error):
                 discard(value)
+            del value, error  # the error's traceback leads back to this frame, and nothing is to stay alive for that
 
         try:
             run.errand = self._threads.submit(errand)

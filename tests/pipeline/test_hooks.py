@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import timedelta
@@ -428,3 +430,31 @@ async def test_a_plain_function_that_gives_an_awaitable_has_its_hooks_after_that
         assert await handle.result() == 42
 
     assert lines == ["setup", "inner", "success 42", "teardown succeeded"]
+
+
+async def test_nothing_of_a_failed_attempt_stays_alive(diary: Diary) -> None:
+    class Heavy(Exception):
+        pass
+
+    errors: list[weakref.ref[Heavy]] = []
+
+    def perform() -> None:
+        error = Heavy()
+        errors.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    hooks = diary.task()
+    task: Task[..., Any] = Task(in_async(perform) if diary.kind.startswith("async") else perform, "task")
+    task.hooks = hooks.hooks
+    gc.disable()
+    try:
+        async with diary.world.scheduler(tasks=[task]) as scheduler:
+            handle = await scheduler.enqueue(task.call())
+            await diary.world.pass_time(1)
+            assert await handle.state() is State.FAILED
+        assert [error() for error in errors] == [None]
+    finally:
+        gc.enable()
