@@ -174,7 +174,7 @@ class Explanation:
     obstacles: Sequence[Obstacle] = ()
     """What stops it, or could."""
     others: Sequence[Explanation] = ()
-    """The same nominal time on other targets."""
+    """The same nominal time on other targets, or of an earlier job of the name."""
     sentences: Sequence[str] = field(default=(), repr=False)
 
     def __str__(self) -> str:

@@ -56,6 +56,8 @@ class Looked:
     unfinished: Sequence[Execution] = ()
     """What the job has under way."""
     stood_in: Instant | None = None
+    earlier: Sequence[Looked] = ()
+    """The same time in earlier lives of the name: a clock that is set back lets a new job meet it again."""
 
     @property
     def names_none(self) -> bool:
@@ -82,10 +84,14 @@ def look_at_time(store: Storage, name: str, at: Instant, now: Instant) -> Looked
         epoch = None if page is None else page.epochs[-1]
         return _with_unfinished(store, evolve(looked, page=page, epoch=epoch, nominal=coming))
     looked = evolve(looked, page=pages[-1])
-    found = max(_named(store, pages, at), key=lambda found: (found[0], found[2].since), default=None)
-    if found is not None:
-        looked = evolve(looked, nominal=found[0], page=found[1], epoch=found[2])
-    return _with_unfinished(store, _with_account(store, looked))
+    found = sorted(_named(store, pages, at), key=lambda found: (found[0], found[2].job_id))
+    lives = [
+        _with_account(store, evolve(looked, nominal=nominal, page=page, epoch=epoch))
+        for nominal, page, epoch in found
+        if nominal == found[-1][0]
+    ]
+    *earlier, looked = lives or [looked]
+    return _with_unfinished(store, evolve(looked, earlier=earlier))
 
 
 def look_at_execution(store: Storage, execution_id: str) -> Told | None:

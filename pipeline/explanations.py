@@ -71,7 +71,8 @@ def explain_time(looked: Looked, here: Here) -> Explanation:
         told = _undecided(common, looked, here)
     else:
         told = evolve(common, sentences=["Nothing accounts for it, which should never be: verify() looks for more."])
-    return _introduced(_not_named(told, looked), looked)
+    told = _introduced(_not_named(told, looked), looked)
+    return evolve(told, others=[*told.others, *(explain_time(life, here) for life in looked.earlier)])
 
 
 def _introduced(told: Explanation, looked: Looked) -> Explanation:

@@ -622,6 +622,22 @@ async def test_each_target_of_one_time_is_told_of(tmp_path: Path) -> None:
     assert str(answer).count("It is for node ") == 2
 
 
+async def test_a_time_that_two_jobs_of_the_name_have_had_is_told_of_both() -> None:
+    world = World()
+    async with world.running_with(world.job("job", Cron("* * * * *"))) as scheduler:
+        await world.pass_time(121)
+        await scheduler.pause_job("job")
+        await world.pass_time(60)
+        await scheduler.remove_job("job")
+        world.clock.step(timedelta(seconds=-100))
+        await scheduler.add_job(world.job("job", Cron("* * * * *")))
+        await world.pass_time(100)
+        answer = await scheduler.explain("job", world.at(180))
+
+    assert [each.kind for each in (answer, *answer.others)] == [Kind.FIRED, Kind.PAUSED]
+    assert str(answer).count("Job 'job', nominal time 2026-01-01 00:03:00+00:00.") == 2
+
+
 async def test_what_cannot_be_explained_is_refused() -> None:
     world = World()
     async with world.running_with(world.job("job", Every(60))) as scheduler:
