@@ -42,6 +42,7 @@ from .messages import (
 )
 from .misfire import Entry, judge
 from .stored_work import StoredWork
+from .telling import tell_settled
 from .timeline import Timeline
 
 log = logging.getLogger("clepsydra.execution_broadcaster")
@@ -375,21 +376,7 @@ class ExecutionBroadcaster:
             for job_id in answer.stopped:
                 self._forget(job_id)
             self._jobs_changed()
-        if self._emit.listening:
-            for settlement in answer.settled:
-                self._emit.emit(
-                    events.ExecutionSkipped(
-                        at=now,
-                        execution_id=settlement.execution_id,
-                        task=settlement.task,
-                        queue=settlement.queue,
-                        attempt=settlement.attempt,
-                        job=settlement.job_name,
-                        nominal=settlement.nominal,
-                        kind=settlement.kind,
-                        reason=settlement.reason,
-                    )
-                )
+        tell_settled(self._emit, answer.settled, now)
 
     def _tell_settled(self, entry: Entry, fire: Fire, now: Instant) -> None:
         record = entry.record

@@ -23,6 +23,7 @@ from .demand import Demand
 from .lease import Lease
 from .messages import ExecutionsPlaced, PlacedEvent, WorkReady
 from .slots import Slots, TaskSlots
+from .telling import tell_settled
 from .waiters import Waiters
 from .worker_pool import WorkerPool
 
@@ -218,26 +219,7 @@ class Executor:
         if started.settled:
             self._waiters.notify(settlement.execution_id for settlement in started.settled)
             self._demand.note_settled(started.settled, self._clock.now())
-            self._tell_settled(started)
-
-    def _tell_settled(self, started: Started) -> None:
-        if not self._emit.listening:
-            return
-        now = self._clock.now()
-        for settlement in started.settled:
-            self._emit.emit(
-                events.ExecutionSkipped(
-                    at=now,
-                    execution_id=settlement.execution_id,
-                    task=settlement.task,
-                    queue=settlement.queue,
-                    attempt=settlement.attempt,
-                    job=settlement.job_name,
-                    nominal=settlement.nominal,
-                    kind=settlement.kind,
-                    reason=settlement.reason,
-                )
-            )
+            tell_settled(self._emit, started.settled, self._clock.now())
 
     def _publish(self) -> None:
         self._demand.open = self._may_claim()

@@ -23,6 +23,7 @@ from .channel import Channel
 from .demand import Demand
 from .lease import Lease, Lookout
 from .node_selector import LiveNodes
+from .telling import skipped
 
 log = logging.getLogger("clepsydra.node_keeper")
 
@@ -126,17 +127,7 @@ class NodeKeeper:
 
 def _lost(one: Settlement, at: Instant) -> events.ExecutionEvent:
     if one.kind is not Kind.FIRED:
-        return events.ExecutionSkipped(
-            at=at,
-            execution_id=one.execution_id,
-            task=one.task,
-            queue=one.queue,
-            attempt=one.attempt,
-            job=one.job_name,
-            nominal=one.nominal,
-            kind=one.kind,
-            reason=one.reason,
-        )
+        return skipped(one, at)
     return events.ExecutionFailed(
         at=at,
         execution_id=one.execution_id,

@@ -22,6 +22,7 @@ from ..storage.protocol import Placement
 from .channel import Channel, Outbox
 from .demand import Demand
 from .messages import DueEvent, ExecutionDue, ExecutionsPlaced, PlacedEvent, PlacementWanted, WorkReady
+from .telling import tell_settled
 
 log = logging.getLogger("clepsydra.node_selector")
 
@@ -116,21 +117,7 @@ class NodeSelector:
         self._demand.note_settled(placed.settled, now)
         self._demand_changed()
         self._settled(settlement.execution_id for settlement in placed.settled)
-        if self._emit.listening:
-            for settlement in placed.settled:
-                self._emit.emit(
-                    events.ExecutionSkipped(
-                        at=now,
-                        execution_id=settlement.execution_id,
-                        task=settlement.task,
-                        queue=settlement.queue,
-                        attempt=settlement.attempt,
-                        job=settlement.job_name,
-                        nominal=settlement.nominal,
-                        kind=settlement.kind,
-                        reason=settlement.reason,
-                    )
-                )
+        tell_settled(self._emit, placed.settled, now)
 
     # ---- choosing
 
