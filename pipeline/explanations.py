@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 
 from attrs import evolve
 
-from ..model.execution import FINISHED, Execution, Kind, Range, State
+from ..model.execution import FINISHED, Cause, Execution, Kind, Range, State
 from ..model.explanation import Explanation, Hindrance, Obstacle, Phase, Try, Vessel, Wait
 from ..model.instants import SECOND, Instant, to_datetime, to_timedelta
+from ..model.job import JobRecord
 from ..model.schedule import duration_in_words, zone_info
 from ..model.strategies import Node
 from ..stages.misfire import due_of
@@ -32,6 +33,12 @@ _MEANING: Mapping[Kind, str] = {
     Kind.CANCELLED: "it was cancelled, or its job stopped, before it started",
     Kind.EXPIRED: "its start_by had passed before it started",
     Kind.NO_NODE: "there was no node to run it",
+}
+_CAUSES: Mapping[Cause, str] = {
+    Cause.SCHEDULE: "by its schedule",
+    Cause.MANUAL: "run by hand",
+    Cause.ENQUEUE: "enqueued",
+    Cause.IMMEDIATE: "the first run of a new job",
 }
 _ENDED: Mapping[str, str] = {
     "succeeded": "succeeded",
@@ -91,46 +98,49 @@ def _introduced(told: Explanation, looked: Looked) -> Explanation:
 
 
 def _outside(common: Explanation, looked: Looked) -> Explanation:
-    record, job = looked.record, f"Job {looked.name!r}"
-    if record is None or record.schedule is None:
-        what = "it has no schedule, and runs by run_job() only"
-        obstacles = [] if record is None else [Obstacle(Hindrance.NO_SCHEDULE, what, True)]
-        will_run = False if looked.asked > looked.now and record is not None else None
-        why = f"{job}: {what}." if record is not None else f"{job} is gone, and had no time up to then."
-        return evolve(common, will_run=will_run, obstacles=obstacles, sentences=[why])
-    bound = record.bind()
-    if bound is not None and bound.driven_by != "time":
-        what = f"its next time is named by an event: {record.schedule.describe()}"
-        return evolve(
-            common, obstacles=[Obstacle(Hindrance.NO_SCHEDULE, what)], sentences=[f"{job}: {what}; no calendar has it."]
-        )
-    zone = looked.zone
-    begins = f"it was added at {_at(record.created_at, zone)} and owes nothing for times before"
-    why = f"{job} has no time up to {_at(looked.asked, zone)}: {begins}."
-    return _not_named(evolve(common, sentences=[why]), looked)
+    """The name has no time so early, or none that a calendar names."""
+    record, zone = looked.record, looked.zone
+    if record is None:
+        why = "the job is gone, and none of its times is remembered"
+    elif record.schedule is None or record.schedule.driven_by != "time":
+        why = "no calendar names its times, and it has not run up to then"
+    else:
+        why = f"it was added at {_at(record.created_at, zone)} and owes nothing for times before"
+    first = f"Job {looked.name!r} has no time up to {_at(looked.asked, zone)}: {why}."
+    return _not_named(evolve(common, sentences=[first]), looked)
 
 
 def _not_named(told: Explanation, looked: Looked) -> Explanation:
     """Of a time to come that the schedule does not name."""
-    if not looked.names_none or (obstacle := _why_none(looked)) is None:
+    if not looked.names_none:
         return told
-    sentence = f"Nothing runs at the time that was asked for: {obstacle.what}."
-    return evolve(told, will_run=False, obstacles=[*told.obstacles, obstacle], sentences=[*told.sentences, sentence])
+    obstacle = _why_none(looked)
+    will_run = False if obstacle.certain else None
+    first = "Nothing runs at the time that was asked for" if obstacle.certain else "Of the time that was asked for"
+    sentences = [*told.sentences, f"{first}: {obstacle.what}."]
+    return evolve(told, will_run=will_run, obstacles=[*told.obstacles, obstacle], sentences=sentences)
 
 
-def _why_none(looked: Looked) -> Obstacle | None:
+def _why_none(looked: Looked) -> Obstacle:
     record, zone = looked.record, looked.zone
     if record is None:
         return Obstacle(Hindrance.REMOVED, "the job was removed", True)
     bound = record.bind()
-    if bound is None or bound.driven_by != "time":
-        return None
+    if bound is None:
+        return Obstacle(Hindrance.NO_SCHEDULE, "the job has no schedule, and runs by run_job() only", True)
+    if bound.driven_by != "time":
+        return _event_driven(record)
     following = bound.next_after(looked.asked)
     if following is None:
         what = f"the schedule names no time after {_at(looked.nominal or looked.now, zone)}"
         return Obstacle(Hindrance.BOUNDS, what, True)
     what = f"the schedule names no time from now up to then; the next one is {_at(following, zone)}"
     return Obstacle(Hindrance.NOT_SCHEDULED, what, True)
+
+
+def _event_driven(record: JobRecord) -> Obstacle:
+    described = record.schedule.describe() if record.schedule else ""
+    return Obstacle(Hindrance.NO_SCHEDULE, f"its next time is named by an event, not by a calendar: {described}")
 
 
 def _retention(looked: Looked, horizon: Instant) -> str:
@@ -218,7 +228,7 @@ def explain_execution(told: Told, now: Instant, here: Here) -> Explanation:
     """Why an execution ran, ran late, or did not; and what it waits for."""
     row = told.row
     of = f"Execution {row.id}, of {f'job {row.job_name!r}' if row.job_name else f'task {row.work.task!r}'}"
-    when = f"nominal time {_at(row.nominal)}" if row.nominal is not None else f"there by {row.cause.value}"
+    when = _CAUSES[row.cause] if row.nominal is None else f"nominal time {_at(row.nominal)}"
     answer = _of_told(told, now, here, "UTC")
     return evolve(answer, sentences=[f"{of}, {when}.", *answer.sentences])
 

@@ -601,10 +601,12 @@ async def test_jobs_that_no_calendar_drives() -> None:
         by_hand = await scheduler.explain("by hand", world.at(60))
         await world.pass_time(130)
         past = await scheduler.explain("after", world.at(125))
+        beyond = await scheduler.explain("after", world.at(500))
 
     assert (coming.nominal, coming.will_run, kinds_of(coming)) == (None, None, {Hindrance.NO_SCHEDULE})
     assert (by_hand.nominal, by_hand.will_run, kinds_of(by_hand)) == (None, False, {Hindrance.NO_SCHEDULE})
     assert (past.nominal, past.kind) == (world.at(120), Kind.FIRED)
+    assert (beyond.nominal, beyond.will_run, kinds_of(beyond)) == (world.at(120), None, {Hindrance.NO_SCHEDULE})
 
 
 # ---- several targets, and what cannot be explained
