@@ -347,7 +347,8 @@ class Stores(RuleBasedStateMachine):
         maker = self.worlds[0]
         outcomes: list[Outcome] = []
         for attempt, ending in zip(attempts, endings, strict=True):
-            outcome = maker.outcome(self.claims[attempt], ending, self.now, self.claimed_by[attempt])
+            error = "on purpose" if ending is Ending.FAILED else None
+            outcome = maker.outcome(self.claims[attempt], ending, self.now, self.claimed_by[attempt], error=error)
             follows = bool(outcome.next_attempt_id)
             outcomes.append(evolve(outcome, not_before=self.now + after) if follows else outcome)
         for world in self.worlds:
