@@ -168,6 +168,8 @@ def _news(event: events.TelemetryEvent) -> Entry | None:
             )
         case events.OutcomeRefused():
             return Entry(event.at, _name(event), "refused", note="the store had given this attempt up")
+        case events.HookFailed():
+            return Entry(event.at, _name(event), "hook failed", note=f"{event.hook}: {one_line(event.error)}")
         case events.ThreadAbandoned():
             return Entry(
                 event.at, _name(event), "abandoned", note=f"its thread runs on; {event.abandoned} such threads"

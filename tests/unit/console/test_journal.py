@@ -114,6 +114,7 @@ def test_news_of_the_machinery_have_a_line() -> None:
     news = [
         events.JobParked(at=AT, job="feeds", job_id="1", generation=0, reason="its schedule raises"),
         events.OutcomeRefused(at=AT, attempt_id="a", **RUN),
+        events.HookFailed(at=AT, hook="on_success", error="KeyError: 2", **RUN),
         events.ThreadAbandoned(at=AT, abandoned=2, **RUN),
         events.StageRestarted(at=AT, stage="executor", incarnation=2, error="ValueError: x"),
         events.StoreDegraded(at=AT, error="locked", since=AT),
@@ -128,6 +129,7 @@ def test_news_of_the_machinery_have_a_line() -> None:
     assert [(entry.happened, entry.note) for entry in entries] == [
         ("parked", "its schedule raises"),
         ("refused", "the store had given this attempt up"),
+        ("hook failed", "on_success: KeyError: 2"),
         ("abandoned", "its thread runs on; 2 such threads"),
         ("restarted", "executor: ValueError: x"),
         ("store lost", "locked"),
