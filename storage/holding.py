@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from operator import attrgetter
 
 from ..model.execution import Execution, State
 from ..model.instants import Instant
@@ -25,7 +26,8 @@ class Holding(Tables):
             return []
         freed: list[Execution] = []
         for job_id, rows in self.unfinished_of_jobs(buffering, lock=True).items():
-            held = [row for row in rows if row.state is State.HELD]
+            # In the order in which `start` lets them go: a new try comes after those that were held before it.
+            held = sorted((row for row in rows if row.state is State.HELD), key=attrgetter("attempt_id"))
             occupying = sum(row.occupies for row in rows)
             freed += held[: to_release(jobs[job_id].job.max_running, occupying, len(held))]
         for row in freed:

@@ -1076,6 +1076,11 @@ ONCE_WRONG: dict[str, list[Operation]] = {
         Fault("start", away=True, skip=2),
         Restart(),
     ],
+    "new tries on request are held behind what was held before": [
+        Add(task="hangs", schedule="every 2", overlap=Overlap.BUFFER_ALL, timeout=8),
+        Pass(13),
+        Meddle("retry"),
+    ],
     "a new try on request begins beside nobody": [
         Add(task="long", schedule="reboot", recovery=Recovery.FAIL),
         Pass(1),
