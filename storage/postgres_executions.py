@@ -112,11 +112,12 @@ class PostgresExecutions(SQLExecutions):
     def _lock_jobs_of(self, ids: Collection[str]) -> None:
         session = self._session()
         rows = session.fetch(
-            "SELECT id FROM jobs WHERE id IN (SELECT job_id FROM executions WHERE id = ANY (?::text[])) "
-            f"ORDER BY id{session.locking(Turn.JOB)}",
-            (listed(ids),),
+            "SELECT DISTINCT job_id FROM executions WHERE id = ANY (?::text[]) AND job_id IS NOT NULL", (listed(ids),)
         )
-        session.holds(Turn.JOB, [row[0] for row in rows])
+        if jobs := [row[0] for row in rows]:
+            locking = session.locking(Turn.JOB, min(jobs))
+            session.fetch(f"SELECT id FROM jobs WHERE id = ANY (?::text[]) ORDER BY id{locking}", (listed(jobs),))
+            session.holds(Turn.JOB, jobs)
 
     def unfinished_with_keys(self, tasks_and_keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Execution]:
         """By task and key. Whoever is about to use a key waits until nobody else is."""

@@ -406,6 +406,26 @@ def test_a_correlation_is_looked_up_by_its_index(place: Place, known: bool) -> N
     assert len(store.list_executions(wanted).items) == 10
 
 
+def test_statements_that_were_prepared_while_the_tables_were_small_use_indexes_all_the_same(
+    bare_place: Place,
+) -> None:
+    place, store = bare_place, bare_place.store(NODE)
+    place.say("ALTER TABLE executions SET (autovacuum_enabled = false)")
+    batch = [f"{number:07}" for number in range(64)]
+    fill(place, "succeeded", 1, 200)
+    for _ in range(15):
+        store.get_executions(batch)
+
+    fill(place, "succeeded", 1_000, 20_000)
+    for _ in range(10):
+        store.get_executions(batch)
+
+    with store.reading():
+        store._session().fetch("SELECT pg_stat_force_next_flush()")  # pyright: ignore[reportPrivateUsage]
+    (read,) = place.say("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relid = 'executions'::regclass")
+    assert read[0] < 20_000
+
+
 def test_what_has_been_started_is_not_read_again_even_while_an_old_snapshot_keeps_it(place: Place) -> None:
     store = place.store(NODE)
     with psycopg.connect(place.dsn) as old:
