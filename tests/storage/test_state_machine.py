@@ -98,9 +98,7 @@ class Stores(RuleBasedStateMachine):
             World(OnePlace(MemoryStorage, lives_in_object=True)),
             World(OnePlace(lambda: SQLiteStorage(path, synchronous="NORMAL"), lives_in_object=False)),
         ]
-        self.on_server = None if self.schemas is None else PostgresMaker(self.schemas)
-        if self.on_server is not None:
-            self.worlds.append(World(self.on_server))
+        self.on_server: PostgresMaker | None = None
         self.now = T0
         for world in self.worlds:
             world.store.open(NODE, T0)
@@ -133,8 +131,12 @@ class Stores(RuleBasedStateMachine):
 
     # ---- what happens
 
-    @initialize(first=jobs, second=jobs)
-    def add_jobs(self, first: Job, second: Job) -> None:
+    @initialize(first=jobs, second=jobs, on_server=st.sampled_from((False, False, True)))
+    def add_jobs(self, first: Job, second: Job, on_server: bool) -> None:
+        if on_server and self.schemas is not None:  # not always: a server takes its time
+            self.on_server = PostgresMaker(self.schemas)
+            self.worlds.append(World(self.on_server))
+            self.worlds[-1].store.open(NODE, T0)
         self.both(lambda world: world.store.put_jobs([NewJob(world.id(), first), NewJob(world.id(), second)], self.now))
         self.read()
 
