@@ -73,7 +73,10 @@ class ExecutionNotFound(ClepsydraError, LookupError):
     """The store has no execution of this id: it never had, or retention has deleted it."""
 
     def __init__(self, execution_id: str) -> None:
-        super().__init__(f"no execution has the id {shown(execution_id)}; it may have been deleted by retention")
+        super().__init__(
+            f"no execution has the id {shown(execution_id)}; retention may have deleted it, or the transaction that it "
+            "was enqueued in is not committed"
+        )
         self.execution_id = execution_id
 
 

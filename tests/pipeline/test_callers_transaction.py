@@ -20,6 +20,7 @@ from clepsydra import (
     Cancel,
     Every,
     ExecutionFilter,
+    ExecutionNotFound,
     Finish,
     InvalidArgument,
     Job,
@@ -119,6 +120,8 @@ async def test_what_is_enqueued_in_a_transaction_starts_as_soon_as_that_commits(
         handle = scheduler.enqueue_in(connection, world.tasks["say"].call("hello"))
         await world.pass_time(open_for)
         assert world.ran == []
+        with pytest.raises(ExecutionNotFound, match="is not committed"):
+            await handle.wait()
 
         connection.commit()
         await world.pass_time(AT_ONCE)
