@@ -14,6 +14,7 @@ inherits the connections of its parent and must not touch them. Knows no tables.
 from __future__ import annotations
 
 import os
+import selectors
 import socket
 import threading
 from abc import ABC, abstractmethod
@@ -25,9 +26,10 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import psycopg
 from attrs import frozen
-from psycopg import errors
+from psycopg import capabilities, errors
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PollingStatus, TransactionStatus
+from psycopg.pq.abc import PGcancelConn
 from psycopg.types.numeric import Int8Dumper
 
 from ..model.errors import StoreError, StoreUnavailable
@@ -50,6 +52,8 @@ _LOCK_TIMEOUT: Final = 1000
 """Milliseconds. Our own transactions are short; one of an app's that holds a key must not stop all that we write."""
 _STATEMENTS: Final = 256
 """How many prepared statements a connection keeps."""
+_CANCEL_PATIENCE: Final = 60.0
+"""Seconds after which a server that is silent is not asked any more to stop a statement."""
 
 
 class Turn(IntEnum):
@@ -165,7 +169,13 @@ class Statements(ABC):
     # ---- locks
 
     def may_wait(self, turn: Turn, least: str | None) -> bool:
-        """Whether a lock may be waited for: not once a later one is held. `least`: the first id, if it is known."""
+        """Whether a lock may be waited for: not once a later one is held. `least`: the first id, if it is known.
+
+        Among executions the order is not kept so strictly: those of a job are behind its row, and of others two who
+        finish and cancel the same ones at the same moment hardly ever meet; then the server's own check is enough.
+        """
+        if turn is Turn.EXECUTION:
+            return self.highest[0] <= turn
         return self.highest < (turn, least or "")
 
     def holds(self, turn: Turn, ids: Collection[str]) -> None:
@@ -429,16 +439,26 @@ def marked(sql: str) -> bytes:
 def break_off(connection: Connection) -> None:
     """Have the thread that waits on the connection return at once, and the server stop what it is doing."""
     with suppress(Exception):
-        request = connection.pgconn.get_cancel()
-        # The server is asked over a connection of its own, which may take a while: nobody waits for that.
-        start_daemon("clepsydra-cancel", lambda: _ask_to_cancel(request))
+        # Before libpq 17 there is but a way that holds the whole interpreter for as long as the server is silent: then
+        # it is the statement's timeout that stops it.
+        if capabilities.has_cancel_safe():
+            request = connection.pgconn.cancel_conn()
+            # The server is asked over a connection of its own, which may take a while: nobody waits for that.
+            start_daemon("clepsydra-cancel", lambda: _ask_to_cancel(request))
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as copy:
         copy.shutdown(socket.SHUT_RDWR)
 
 
-def _ask_to_cancel(request: Any) -> None:
-    with suppress(psycopg.Error):
-        request.cancel()
+def _ask_to_cancel(request: PGcancelConn) -> None:
+    wanted = {PollingStatus.READING: selectors.EVENT_READ, PollingStatus.WRITING: selectors.EVENT_WRITE}
+    with suppress(psycopg.Error, OSError):
+        request.start()
+        while (status := request.poll()) in wanted:
+            with selectors.DefaultSelector() as selector:
+                selector.register(request.socket, wanted[status])
+                if not selector.select(_CANCEL_PATIENCE):
+                    break
+    request.finish()
 
 
 # ----------------------------------------------------------------------------------------------------------- errors
