@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import selectors
 import socket
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
@@ -36,6 +35,7 @@ from ..model.errors import StoreError, StoreUnavailable
 from .postgres_schema import quoted
 from .postgres_watermarks import Watermark
 from .rows import Known, Row
+from .sessions import Sessions, ThreadSession
 from .threads import start_daemon
 
 Connection: TypeAlias = psycopg.Connection[Row]
@@ -202,16 +202,13 @@ class Statements(ABC):
         return StoreError(f"{self.where}: a part of the transaction has failed, so all of it is undone")
 
 
-class Session(Statements):
+class Session(Statements, ThreadSession):
     """One thread's connection, and its transactions."""
 
     def __init__(self, connection: Connection, settings: Settings, on_news: Callable[[], None]) -> None:
-        super().__init__(settings.where)
+        Statements.__init__(self, settings.where)
+        ThreadSession.__init__(self)
         self.connection = connection
-        self.thread = threading.current_thread()
-        self.lock = threading.Lock()
-        """Held while a transaction is under way."""
-        self.depth = 0
         self._on_news = on_news
         self._begin_writing = _beginning(settings, "READ WRITE")
         self._begin_reading = _beginning(settings, "ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -241,20 +238,6 @@ class Session(Statements):
             self.lock.release()
             if self.stale:
                 self.close()
-
-    @contextmanager
-    def inner_block(self, writing: bool) -> Generator[None]:
-        """A block inside another joins it; if it raises, all is undone."""
-        if writing and not self.writing:
-            raise RuntimeError("a transaction cannot begin inside a snapshot that is being read")
-        self.depth += 1
-        try:
-            yield
-        except BaseException:
-            self.failed = True
-            raise
-        finally:
-            self.depth -= 1
 
     def begin(self, writing: bool) -> None:
         """Begin, for `block` to end. If it raises, nothing was begun."""
@@ -291,8 +274,8 @@ class Session(Statements):
         with suppress(psycopg.Error):
             if not self.lost and self.connection.info.transaction_status is not TransactionStatus.IDLE:
                 self.connection.execute("ROLLBACK", prepare=False)
-            if self.connection.info.transaction_status is not TransactionStatus.IDLE:
-                self.connection.close()
+        if not self.lost and self.connection.info.transaction_status is not TransactionStatus.IDLE:
+            self._close()
 
     # ---- the end
 
@@ -301,57 +284,32 @@ class Session(Statements):
         """Whether the connection is of no use any more."""
         return self.stale or self.connection.closed
 
-    def give_up(self) -> None:
-        """From any thread: let nothing more be done with it. Does not wait for the server."""
-        self.stale = True
-        if not self.close():
-            break_off(self.connection)
+    @property
+    def ended(self) -> bool:
+        """Whether nobody will use it again."""
+        return self.lost or not self.thread.is_alive()
 
-    def close(self) -> bool:
-        """Close it unless its thread is using it; that thread closes it then, when it comes back."""
-        if not self.lock.acquire(blocking=False):
-            return False
-        try:
-            with suppress(psycopg.Error):
-                self.connection.close()
-        finally:
-            self.lock.release()
-        return True
+    def _close(self) -> None:
+        with suppress(psycopg.Error):
+            self.connection.close()
+
+    def _break_off(self) -> None:
+        break_off(self.connection)
 
 
-class Connections:
+class Connections(Sessions[Session]):
     """The sessions of a database, one for each thread, opened when they are first needed."""
 
     def __init__(self, settings: Settings, check: Callable[[Connection], None], on_news: Callable[[], None]) -> None:
+        super().__init__()
         self.settings = settings
         self._check = check
         self._on_news = on_news
-        self._guard = threading.Lock()
-        self._sessions: list[Session] = []
-        self._here = threading.local()
-        self._inherited: list[Session] = []
-        self._closed = True
-
-    def open(self) -> None:
-        """From now on sessions may be opened."""
-        self._closed = False
-
-    def close(self) -> None:
-        """Give up on every session, and open no other. Idempotent."""
-        self._closed = True
-        self.discard()
-
-    def current(self) -> Session:
-        """The session of this thread, which must be inside a block."""
-        session: Session | None = getattr(self._here, "session", None)
-        if session is None or not session.depth:
-            raise RuntimeError("tables are read and written inside transaction() or reading() only")
-        return session
 
     @contextmanager
     def block(self, writing: bool) -> Generator[None]:
         """A transaction, or a snapshot; inside another block it is that one."""
-        session: Session | None = getattr(self._here, "session", None)
+        session = self._mine()
         if session is not None and session.depth:
             with session.inner_block(writing):
                 yield
@@ -368,22 +326,9 @@ class Connections:
             except StoreUnavailable:
                 if session.stale or not session.lost:
                     raise
-        session = self._here.session = self._open()
+        session = self._keep(self._open())
         session.begin(writing)
         return session
-
-    def discard(self) -> None:
-        """Give up on every session: the next call of each thread opens another."""
-        with self._guard:
-            sessions, self._sessions = self._sessions, []
-        for session in sessions:
-            session.give_up()
-
-    def after_fork(self) -> None:
-        """In a child: what is said on a connection that the parent uses would be heard as the parent's."""
-        self._closed = True
-        self._inherited += self._sessions
-        self._guard, self._sessions, self._here = threading.Lock(), [], threading.local()
 
     def _open(self) -> Session:
         if self._closed:
@@ -396,13 +341,7 @@ class Connections:
             if isinstance(error, psycopg.Error):
                 raise store_error(error, self.settings.where) from error
             raise
-        session = Session(connection, self.settings, self._on_news)
-        with self._guard:
-            ended = [one for one in self._sessions if one.lost or not one.thread.is_alive()]
-            self._sessions = [session, *(one for one in self._sessions if one not in ended)]
-        for one in ended:
-            one.close()
-        return session
+        return Session(connection, self.settings, self._on_news)
 
 
 def connect(settings: Settings) -> Connection:
@@ -453,7 +392,7 @@ def _ask_to_cancel(request: PGcancelConn) -> None:
     wanted = {PollingStatus.READING: selectors.EVENT_READ, PollingStatus.WRITING: selectors.EVENT_WRITE}
     with suppress(psycopg.Error, OSError):
         request.start()
-        while (status := request.poll()) in wanted:
+        while (status := PollingStatus(request.poll())) in wanted:
             with selectors.DefaultSelector() as selector:
                 selector.register(request.socket, wanted[status])
                 if not selector.select(_CANCEL_PATIENCE):

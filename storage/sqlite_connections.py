@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Final, Literal
 
 from ..model.errors import StoreCorrupt, StoreError, StoreUnavailable
 from .rows import Known, Row
+from .sessions import Sessions, ThreadSession
 
 _WAL_LIMIT: Final = 64 * 1024 * 1024
 _CACHE: Final = 8 * 1024 * 1024
@@ -98,15 +98,12 @@ class Statements:
         return StoreError(f"{self.path}: a part of the transaction has failed, so all of it is undone")
 
 
-class Session(Statements):
+class Session(Statements, ThreadSession):
     """One thread's connection, and its transactions."""
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
-        super().__init__(connection, path)
-        self.thread = threading.current_thread()
-        self.lock = threading.Lock()
-        """Held while a transaction is under way."""
-        self.depth = 0
+        Statements.__init__(self, connection, path)
+        ThreadSession.__init__(self)
         # An interrupt that comes just before a statement begins is lost on it; this is asked while it runs.
         connection.set_progress_handler(self._is_stale, _STEPS)
 
@@ -130,20 +127,6 @@ class Session(Statements):
         finally:
             if self.stale:
                 self.close()
-
-    @contextmanager
-    def inner_block(self, writing: bool) -> Generator[None]:
-        """A block inside another joins it; if it raises, all is undone."""
-        if writing and not self.writing:
-            raise RuntimeError("a transaction cannot begin inside a snapshot that is being read")
-        self.depth += 1
-        try:
-            yield
-        except BaseException:
-            self.failed = True
-            raise
-        finally:
-            self.depth -= 1
 
     def can_write(self, busy_timeout: float) -> bool:
         """Whether the write lock is free at this moment. Does not wait for it."""
@@ -184,26 +167,16 @@ class Session(Statements):
 
     # ---- the end
 
-    def give_up(self) -> None:
-        """From any thread: let nothing more be done with it."""
-        self.stale = True
-        if not self.close():
-            with suppress(sqlite3.Error):
-                self.connection.interrupt()
+    def _close(self) -> None:
+        with suppress(sqlite3.Error):
+            self.connection.close()
 
-    def close(self) -> bool:
-        """Close it unless its thread is using it; that thread closes it then, when it comes back."""
-        if not self.lock.acquire(blocking=False):
-            return False
-        try:
-            with suppress(sqlite3.Error):
-                self.connection.close()
-        finally:
-            self.lock.release()
-        return True
+    def _break_off(self) -> None:
+        with suppress(sqlite3.Error):
+            self.connection.interrupt()
 
 
-class Connections:
+class Connections(Sessions[Session]):
     """The sessions of a file, one for each thread, opened when they are first needed."""
 
     def __init__(
@@ -213,36 +186,16 @@ class Connections:
         busy_timeout: float,
         check: Callable[[sqlite3.Connection], None],
     ) -> None:
+        super().__init__()
         self.path = path
         self.synchronous = synchronous
         self.busy_timeout = busy_timeout
         self._check = check
-        self._guard = threading.Lock()
-        self._sessions: list[Session] = []
-        self._here = threading.local()
-        self._inherited: list[Session] = []
-        self._closed = True
-
-    def open(self) -> None:
-        """From now on sessions may be opened."""
-        self._closed = False
-
-    def close(self) -> None:
-        """Give up on every session, and open no other. Idempotent."""
-        self._closed = True
-        self.discard()
-
-    def current(self) -> Session:
-        """The session of this thread, which must be inside a block."""
-        session: Session | None = getattr(self._here, "session", None)
-        if session is None or not session.depth:
-            raise RuntimeError("tables are read and written inside transaction() or reading() only")
-        return session
 
     @contextmanager
     def block(self, writing: bool) -> Generator[None]:
         """A transaction, or a snapshot; inside another block it is that one."""
-        session: Session | None = getattr(self._here, "session", None)
+        session = self._mine()
         if session is not None and session.depth:
             with session.inner_block(writing):
                 yield
@@ -252,25 +205,10 @@ class Connections:
 
     def can_write(self) -> bool:
         """Whether nobody, in this process or another, holds the write lock at this moment."""
-        return self._ready(getattr(self._here, "session", None)).can_write(self.busy_timeout)
+        return self._ready(self._mine()).can_write(self.busy_timeout)
 
     def _ready(self, session: Session | None) -> Session:
-        if session is None or session.stale:
-            session = self._here.session = self._open()
-        return session
-
-    def discard(self) -> None:
-        """Give up on every session: the next call of each thread opens another."""
-        with self._guard:
-            sessions, self._sessions = self._sessions, []
-        for session in sessions:
-            session.give_up()
-
-    def after_fork(self) -> None:
-        """In a child: SQLite forbids even to close what the parent has open, so it is kept and never touched."""
-        self._closed = True
-        self._inherited += self._sessions
-        self._guard, self._sessions, self._here = threading.Lock(), [], threading.local()
+        return self._keep(self._open()) if session is None or session.stale else session
 
     def _open(self) -> Session:
         if self._closed:
@@ -287,13 +225,7 @@ class Connections:
             if isinstance(error, sqlite3.Error):
                 raise store_error(error, self.path) from error
             raise
-        session = Session(connection, self.path)
-        with self._guard:
-            ended = [one for one in self._sessions if not one.thread.is_alive()]
-            self._sessions = [session, *(one for one in self._sessions if one.thread.is_alive())]
-        for one in ended:
-            one.close()
-        return session
+        return Session(connection, self.path)
 
 
 def connect(path: str, busy_timeout: float, *, create: bool = False) -> sqlite3.Connection:
