@@ -48,6 +48,14 @@ class Scene:
         """Whether the worker has written such a line."""
         return has_happened(self.effects, what, process=worker.name, **facts)
 
+    def wait_for_next(self, worker: Program, what: str, since: int, **facts: object) -> None:
+        """Until it has written such a line since that time of the wall clock, in nanoseconds."""
+        wanted = {"what": what, **facts}
+        self.processes.wait_for(
+            lambda: any(wanted.items() <= line.items() and line["at"] >= since for line in self.lines_of(worker)),
+            f"the next {what} {facts} of {worker.name}",
+        )
+
     def lines_of(self, worker: Program) -> list[dict[str, Any]]:
         """All that the worker has written."""
         return [line for line in lines_of(self.effects) if line["process"] == worker.name]

@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from itertools import cycle
+from random import Random
 from typing import Any
 
 import anyio
@@ -44,6 +45,7 @@ from clepsydra.storage.postgres import PostgresStorage
 from clepsydra.storage.protocol import Storage
 
 LOOK = 0.02
+BULK = 10_000
 FOR_EVER = Recovery.REQUEUE
 ALL = Misfire(take="all")
 PERSISTENT = Retry(attempts=1000, backoff=0.1, factor=1)
@@ -178,6 +180,11 @@ class Worker:
         with self.diary.run():
             await anyio.sleep(seconds)
 
+    async def bulky(self, load: str) -> None:
+        """Ends at once; what it was given fills the disk."""
+        with self.diary.run():
+            assert len(load) == 2 * BULK
+
     def threaded(self) -> None:
         """In a thread."""
         with self.diary.run():
@@ -261,7 +268,7 @@ class Worker:
                 await anyio.sleep(0.03)
 
 
-TASKS = ("quick", "slow", "threaded", "fails_first", "parent", "until")
+TASKS = ("quick", "slow", "threaded", "fails_first", "parent", "until", "bulky")
 JOBS = (
     Job("allow", "quick", Every(0.05), overlap=Overlap.ALLOW, misfire=ALL, recovery=FOR_EVER),
     Job("all", "quick", Every(0.1), misfire=ALL, recovery=FOR_EVER),
@@ -271,6 +278,7 @@ JOBS = (
     Job("cancel", "slow", Every(0.2), args={"seconds": 0.15}, overlap=Overlap.CANCEL_RUNNING, recovery=FOR_EVER),
     Job("retry", "fails_first", Every(0.2), retry=Retry(attempts=3, backoff=0.02), recovery=FOR_EVER),
     Job("parent", "parent", Every(0.1), overlap=Overlap.ALLOW, retry=PERSISTENT, recovery=FOR_EVER),
+    Job("bulky", "bulky", Every(0.1), args={"load": Random(7).randbytes(BULK).hex()}, recovery=FOR_EVER),
     Job("until", "until", recovery=FOR_EVER),
     Job("strict", "until", on_lease_lost="cancel", recovery=FOR_EVER),
 )
