@@ -17,7 +17,6 @@ from .postgres_connections import Statements, Turn
 from .postgres_queries import POSTGRES, array, columns_of, insert_all, listed, update_all
 from .postgres_watermarks import LEVELS, Watermark, spans
 from .rows import EXECUTION_COLUMNS, Row
-from .sql import Conditions
 from .sql_access import select
 from .sql_executions import SQLExecutions, ready_order
 
@@ -164,15 +163,7 @@ class PostgresExecutions(SQLExecutions):
         lock: bool = False,
     ) -> list[Execution]:
         """Per queue the best few, or the best of all."""
-        where = Conditions(POSTGRES)
-        where.compare("not_before", "<=", now)
-        where.among("task", tasks)
-        if node_id is not None:
-            where.add("target IN ('', ?)", node_id)
-        if after is not None:
-            where.add("(priority < ? OR (priority = ? AND attempt_id > ?))", after[0], *after)
-        if ignore:
-            where.add("id <> ALL (?::text[])", listed(ignore))
+        where = self._startable(now, node_id, tasks, after, ignore)
         wanted = dict.fromkeys(self._queues(), limit) if limits is None else limits
         wanted = {queue: most for queue, most in wanted.items() if most > 0}
         if not wanted:

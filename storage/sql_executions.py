@@ -122,6 +122,26 @@ class SQLExecutions(SQLAccess):
         where.compare("not_before", "<=", now)
         return self._sound_executions(where, "ORDER BY id", limit, "placing")
 
+    def _startable(
+        self,
+        now: Instant,
+        node_id: str | None,
+        tasks: Collection[str] | None,
+        after: tuple[int, str] | None,
+        ignore: Collection[str],
+    ) -> Conditions:
+        """What `ready_rows` asks of pending ones, whatever their queue."""
+        where = Conditions(self.dialect)
+        where.compare("not_before", "<=", now)
+        where.among("task", tasks)
+        if node_id is not None:
+            where.add("target IN ('', ?)", node_id)
+        if after is not None:
+            where.add("(priority < ? OR (priority = ? AND attempt_id > ?))", after[0], *after)
+        if ignore:
+            where.add(self.dialect.unlisted("id"), self.dialect.pack(ignore))
+        return where
+
     def _queues(self) -> list[str]:
         """Those in which something waits, each found by one look into an index."""
         return [row[0] for row in self._session().fetch(_QUEUES.format(by_due=self.dialect.by("due")))]

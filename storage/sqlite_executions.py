@@ -47,15 +47,7 @@ class SQLiteExecutions(SQLExecutions):
         lock: bool = False,
     ) -> list[Execution]:
         """Per queue the best few, or the best of all."""
-        where = Conditions(SQLITE)
-        where.compare("not_before", "<=", now)
-        where.among("task", tasks)
-        if node_id is not None:
-            where.add("target IN ('', ?)", node_id)
-        if after is not None:
-            where.add("(priority < ? OR (priority = ? AND attempt_id > ?))", after[0], *after)
-        if ignore:
-            where.add(f"id NOT {IN_LIST}", listed(ignore))
+        where = self._startable(now, node_id, tasks, after, ignore)
         if limits is not None:
             return [row for queue, most in limits.items() for row in self._ready_in_queue(queue, now, most, where)]
         rows = [row for queue in self._queues() for row in self._ready_in_queue(queue, now, limit, where)]
