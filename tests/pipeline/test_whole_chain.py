@@ -363,7 +363,7 @@ def as_code(ops: Sequence[Operation]) -> str:
 def _as_code(op: Any) -> str:
     given_values = [
         f"{one.name}={_value_as_code(getattr(op, one.name))}"
-        for one in fields(type(op))
+        for one in fields(cast(type[Any], type(op)))
         if getattr(op, one.name) != one.default
     ]
     return f"{type(op).__name__}({', '.join(given_values)})"
@@ -424,9 +424,9 @@ class ChainLife:
     store: FaultyStorage = field(init=False)
     scheduler: Scheduler = field(init=False)
     versions: int = 0
-    jobs: dict[str, Job] = field(factory=dict)
-    enqueued: set[str] = field(factory=set)
-    snoozed: set[str] = field(factory=set)
+    jobs: dict[str, Job] = field(factory=dict[str, Job])
+    enqueued: set[str] = field(factory=set[str])
+    snoozed: set[str] = field(factory=set[str])
     disturbed_at: float = 0.0
     """When, on the clock that is not set, something last happened that stages may need time to get over."""
 
@@ -740,13 +740,9 @@ class ChainLife:
     def at_peace(self) -> bool:
         faults = any(fault.struck < fault.times for fault in self.store.faults)
         calm = self.world.clock.monotonic() - self.disturbed_at >= LAG
-        return (
-            calm
-            and not faults
-            and self.store.down is None
-            and "receive"
-            not in {key for name in STAGES.values() for key in vars(getattr(chain_of(self.scheduler), name))}
-        )
+        channels = [getattr(chain_of(self.scheduler), name) for name in STAGES.values()]
+        about_to_crash = any("receive" in vars(channel) for channel in channels)
+        return calm and not faults and not about_to_crash and self.store.down is None
 
     def law_1(self, start: int = 0) -> list[str]:
         end = to_instant(FAR)
@@ -899,10 +895,16 @@ def run(ops: Sequence[Operation], backend: str) -> None:
     try:
         anyio.run(live, ops, backend=backend)
     except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
+        error = _alone(group)
         raise error from error.__cause__
+
+
+def _alone(error: BaseException) -> BaseException:
+    """The one error inside nested groups of one."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return _alone(group.exceptions[0]) if len(group.exceptions) == 1 else group
 
 
 # ------------------------------------------------------------------------------------------------------------- the
