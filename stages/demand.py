@@ -36,6 +36,8 @@ class Demand:
         """Stored executions that the node selector has been asked to place."""
         self.dry: set[str] = set()
         """Queues that had less ready work than there was room for."""
+        self.hot = False
+        """Whether the execution broadcaster knows of ready work in the store: it answers at once when there is room."""
         self.watched: set[str] = set()
         """Jobs whose next run depends on the end of the present one."""
         self.ended: dict[str, Instant] = {}

@@ -31,6 +31,8 @@ log = logging.getLogger("clepsydra.executor")
 
 _MOST_AT_ONCE = 64
 _PAGE = 500
+_ANSWERED_WITHIN = 4
+"""Turns of the event loop in which the stages above answer to room, when they have ready work at hand."""
 
 
 class Executor:
@@ -79,7 +81,21 @@ class Executor:
             self._inbox.nudge()  # the one before may have left outcomes in the pool, of which it had been told
             while True:
                 batch = await self._inbox.receive(self._until_heartbeat())
-                await self._turn(batch or [])
+                await self._turn(batch or await self._answer())
+
+    async def _answer(self) -> Sequence[PlacedEvent]:
+        """What is to fill the room that has come free, if the stages above know that at once.
+
+        Then one transaction records what has ended and claims what follows.
+        """
+        if not self._demand.hot:
+            return []
+        # First of all the runs of the same turn end as well: asked for at the first end, the rest would come too late.
+        batch = await self._inbox.receive(0)
+        self._publish()
+        for _ in range(_ANSWERED_WITHIN):
+            batch = batch or await self._inbox.receive(0)
+        return batch or []
 
     async def _turn(self, batch: Sequence[PlacedEvent]) -> None:
         outcomes = self._pool.outcomes(_MOST_AT_ONCE)

@@ -36,6 +36,7 @@ class StoredWork:
         for queue in [queue for queue, at in self._next.items() if at <= now]:
             del self._next[queue]
             self._hot.add(queue)
+        self._demand.hot = bool(self._hot)
 
     def learn(self, waiting: Mapping[str, Instant]) -> None:
         """The store says when queues have work."""

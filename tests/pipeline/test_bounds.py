@@ -166,3 +166,28 @@ async def test_a_command_is_handled_between_two_batches_of_due_work() -> None:
 
     assert removed_after[0] <= 10 * MOST_IN_A_BATCH
     assert len(world.ran) == 5000
+
+
+async def test_one_transaction_records_what_has_ended_and_claims_what_follows() -> None:
+    """A commit is what an execution costs on a disk: of many that wait, each batch of them costs one."""
+    world = World(stages=slots(32))
+    flushes: list[tuple[int, int]] = []
+    async with world.scheduler() as scheduler:
+        finish, start = world.storage.finish, world.storage.start
+        ended: list[int] = []
+
+        def finishing(outcomes: Any, now: Any) -> Any:
+            ended.append(len(outcomes))
+            return finish(outcomes, now)
+
+        def starting(*args: Any, **kwargs: Any) -> Any:
+            answer = start(*args, **kwargs)
+            flushes.append((ended.pop(), len(answer.claims)))
+            return answer
+
+        world.storage.finish, world.storage.start = finishing, starting  # type: ignore[method-assign]
+        await scheduler.enqueue([world.tasks["note"].call() for _ in range(32 * 20)])
+        await world.clock.settle()
+
+    assert sum(claimed for _, claimed in flushes) == 32 * 20
+    assert len(flushes) <= 24, flushes
