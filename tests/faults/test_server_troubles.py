@@ -96,7 +96,7 @@ def suffer(
 def test_connections_that_are_cut_are_replaced_and_what_they_did_is_done_once(
     scene: Scene, own: Server, workers: list[Program], long_run: bool
 ) -> None:
-    for _ in range(100 if long_run else 8):
+    for _ in range(100 if long_run else 4):
         own.cut_connections()
         cut_at = time.time_ns()
         for worker in workers:
