@@ -84,6 +84,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _BATCH = 64
+_BULK = 512
+"""New executions that a store in a thread takes in one go: a commit costs more than they do, and what is due waits for
+some milliseconds behind them.
+"""
 _LONGEST_PAGE = 1000
 _POLL = 1.0
 
@@ -640,8 +644,9 @@ class Scheduler:
 
     async def _add(self, runtime: Runtime, items: Sequence[NewExecution]) -> Sequence[ExecutionHandle]:
         handles: list[ExecutionHandle] = []
-        for start in range(0, len(items), _BATCH):
-            added = await self._write(partial(_add_executions, items=items[start : start + _BATCH], clock=self.clock))
+        size = _BATCH if runtime.lane.is_direct else _BULK
+        for start in range(0, len(items), size):
+            added = await self._write(partial(_add_executions, items=items[start : start + size], clock=self.clock))
             handles += [ExecutionHandle(result.id, result.created, self) for result in added]
             if runtime.lane.is_direct:
                 await checkpoint()
