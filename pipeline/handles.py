@@ -13,7 +13,7 @@ from ..model.explanation import Explanation
 from ..model.instants import SECOND, to_micros
 
 if TYPE_CHECKING:
-    from .scheduler import Scheduler
+    from .execution_face import Executions
 
 
 @frozen
@@ -23,7 +23,7 @@ class ExecutionHandle:
     id: str
     created: bool
     """False: an unfinished execution with the same key existed, and this is that one."""
-    _scheduler: Scheduler = field(repr=False, eq=False)
+    _scheduler: Executions = field(repr=False, eq=False)
 
     async def fetch(self) -> Execution:
         """The execution as it stands. Raises `ExecutionNotFound` when retention has deleted it."""

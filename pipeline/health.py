@@ -1,8 +1,8 @@
-"""What `health()` tells: whether the scheduler works, why not, and how full its vessels are. Plain values."""
+"""What `health()` tells: whether the scheduler works, why not, and how full its vessels are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from attrs import asdict, frozen
@@ -10,6 +10,7 @@ from attrs import asdict, frozen
 from ..stages.channel import Fill
 from ..stages.worker_pool import PoolStatistics
 from ..storage.lane import LaneStatistics
+from .runtime import Runtime
 from .supervisor import Branch
 
 
@@ -43,3 +44,16 @@ class Health:
     def as_dict(self) -> dict[str, object]:
         """Plain dicts and lists, for a health endpoint."""
         return asdict(self)
+
+
+def complaints(runtime: Runtime, abandoned: bool, now: float) -> Iterator[str]:
+    """What is wrong with a run of the scheduler, in words."""
+    lane = runtime.lane
+    if lane.state == "degraded":
+        yield f"the store does not answer: {lane.last_error}"
+    if not runtime.chain.lease.held(now):
+        yield "the node's lease could not be renewed; nothing new is started"
+    if abandoned:
+        yield "too many threads of plain functions ignore their deadline"
+    if runtime.draining:
+        yield "it is draining"

@@ -148,3 +148,12 @@ def _due_at(after: timedelta | float | None, at: datetime | None, now: Instant) 
     if delay < 0:
         raise InvalidArgument("after", after, "must not be negative")
     return min(now + delay, LAST)
+
+
+def check_options(call: str, options: Mapping[str, Any], known: type) -> None:
+    """Raises `InvalidArgument` for an option that there is not."""
+    for name in options:
+        if name not in known.__annotations__:
+            raise InvalidArgument(
+                name, options[name], f"is no option of {call}; known: {', '.join(known.__annotations__)}"
+            )

@@ -16,7 +16,7 @@ ITS_OWN = {"entered", "left", "result"}
 
 
 def public(of: type) -> dict[str, object]:
-    return {name: member for name, member in vars(of).items() if not name.startswith("_")}
+    return {name: member for name, member in inspect.getmembers_static(of) if not name.startswith("_")}
 
 
 def test_it_has_every_command_and_query_of_the_scheduler_and_nothing_else() -> None:
