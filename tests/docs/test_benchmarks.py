@@ -1,0 +1,59 @@
+"""The scripts of the benchmarks measure: each of ours once, at a tiny size, without the peers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..postgres import Schemas
+
+BENCHMARKS = Path(__file__).resolve().parent.parent.parent / "benchmarks"
+
+OURS = [
+    ("drain.py", "SQLite", "clepsydra", 100),
+    ("drain.py", "PostgreSQL", "clepsydra", 100),
+    ("pick_up.py", "PostgreSQL", "clepsydra, elsewhere", 2),
+    ("queued_memory.py", "SQLite", "clepsydra", 50),
+]
+THE_OTHERS = [
+    ("fan_out.py", "all", "clepsydra", 20),
+    ("drain.py", "SQLite", "bare loop, batches of 64", 100),
+    ("drain.py", "PostgreSQL", "bare loop, batches of 64", 100),
+    ("pick_up.py", "SQLite", "clepsydra", 2),
+    ("pick_up.py", "SQLite", "clepsydra, elsewhere", 10),
+    ("pick_up.py", "PostgreSQL", "clepsydra", 2),
+    ("queued_memory.py", "PostgreSQL", "clepsydra", 50),
+]
+
+
+@pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="the benchmarks are not installed")
+@pytest.mark.parametrize(
+    ("script", "group", "contender", "size"),
+    [*OURS, *(pytest.param(*other, marks=pytest.mark.long) for other in THE_OTHERS)],
+)
+def test_a_benchmark_measures(
+    script: str, group: str, contender: str, size: int, request: pytest.FixtureRequest
+) -> None:
+    environment = dict(os.environ)
+    if group == "PostgreSQL":
+        postgres: Schemas = request.getfixturevalue("postgres")
+        environment["CLEPSYDRA_BENCH_POSTGRES"] = postgres.dsn
+
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), "--one", group, contender, "--size", str(size)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(done.stdout.splitlines()[-1])
+    assert numbers
+    assert all(isinstance(number, float) for number in numbers.values()), numbers
