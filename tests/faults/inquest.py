@@ -37,21 +37,42 @@ class Effect:
     task: str
 
 
-def lines_of(effects: Path) -> list[dict[str, Any]]:
-    """All lines of a file of effects."""
-    return [json.loads(line) for line in effects.read_text().splitlines()] if effects.exists() else []
+class Effects:
+    """The file that processes write their lines to, of which each line is read once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lines: list[dict[str, Any]] = []
+        self._by_process: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._read = 0
+
+    def all(self) -> list[dict[str, Any]]:
+        """All lines so far."""
+        self._read_on()
+        return self._lines
+
+    def of(self, process: str) -> list[dict[str, Any]]:
+        """Those of one process."""
+        self._read_on()
+        return self._by_process[process]
+
+    def _read_on(self) -> None:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in map(json.loads, whole.splitlines()):
+            self._lines.append(line)
+            self._by_process[line["process"]].append(line)
 
 
 def runs_in(lines: list[dict[str, Any]]) -> list[Effect]:
     """Those that a task has written of its run, in the order of time."""
     found = [Effect(**line) for line in lines if "lease" in line]
     return sorted(found, key=lambda effect: effect.at)
-
-
-def has_happened(effects: Path, what: str, **facts: object) -> bool:
-    """Whether there is such a line."""
-    wanted = {"what": what, **facts}
-    return any(wanted.items() <= line.items() for line in lines_of(effects))
 
 
 @contextmanager

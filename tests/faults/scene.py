@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from clepsydra import verify_store
 
-from .inquest import Inquest, executions_in, has_happened, lines_of, violations_of_law_1
+from .inquest import Effects, Inquest, executions_in, violations_of_law_1
 from .places import FilePlace, Place
 from .processes import Nursery, Program
 
@@ -22,7 +21,7 @@ class Scene:
 
     def __init__(self, processes: Nursery, place: Place, folder: Path) -> None:
         self.processes, self.place = processes, place
-        self.effects = folder / "effects"
+        self.effects = Effects(folder / "effects")
         self.killed: dict[str, int] = {}
 
     @property
@@ -35,7 +34,7 @@ class Scene:
         name = f"worker-{len(self.processes.programs)}"
         declared = ("--jobs", ",".join(jobs))
         worker = self.processes.start(
-            "worker_program", *self.place.arguments, self.effects, name, *declared, *options, name=name
+            "worker_program", *self.place.arguments, self.effects.path, name, *declared, *options, name=name
         )
         self.wait_for(worker, "opening")
         return worker
@@ -46,23 +45,22 @@ class Scene:
 
     def says(self, worker: Program, what: str, **facts: object) -> bool:
         """Whether the worker has written such a line."""
-        return has_happened(self.effects, what, process=worker.name, **facts)
+        wanted = {"what": what, **facts}
+        return any(wanted.items() <= line.items() for line in self.effects.of(worker.name))
 
     def wait_for_next(self, worker: Program, what: str, since: int, **facts: object) -> None:
         """Until it has written such a line since that time of the wall clock, in nanoseconds."""
         wanted = {"what": what, **facts}
         self.processes.wait_for(
-            lambda: any(wanted.items() <= line.items() and line["at"] >= since for line in self.lines_of(worker)),
+            lambda: any(
+                wanted.items() <= line.items() and line["at"] >= since for line in self.effects.of(worker.name)
+            ),
             f"the next {what} {facts} of {worker.name}",
         )
 
-    def lines_of(self, worker: Program) -> list[dict[str, Any]]:
-        """All that the worker has written."""
-        return [line for line in lines_of(self.effects) if line["process"] == worker.name]
-
     def release(self) -> None:
         """Let the runs of the job `until` end."""
-        Path(f"{self.effects}.release").touch()
+        Path(f"{self.effects.path}.release").touch()
 
     def kill(self, worker: Program) -> None:
         """Now."""
@@ -114,7 +112,7 @@ class Scene:
     def audit_without_overlaps(self) -> Inquest:
         """Where a process was taken for dead that was not, what it had begun went on beside its repetition."""
         nothing_in(list(map(str, verify_store(self.place.storage()).findings)))
-        inquest = Inquest(lines_of(self.effects), executions_in(self.place.storage()), self.killed)
+        inquest = Inquest(self.effects.all(), executions_in(self.place.storage()), self.killed)
         nothing_in(inquest.objections())
         return inquest
 

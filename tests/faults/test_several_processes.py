@@ -80,14 +80,15 @@ def test_a_process_frozen_past_its_lease_is_taken_for_dead_stops_what_it_ran_and
 
     scene.freeze(zombie)
     scene.wait_for(other, "begun", job="until")
-    before = len(scene.lines_of(zombie))
+    before = len(scene.effects.of(zombie.name))
     zombie.thaw()
     scene.wait_for(zombie, "failed", job="until")
     scene.wait_for(zombie, "refused", job="until")
     scene.release()
     scene.wait_for(other, "ended", job="until")
     scene.processes.wait_for(
-        lambda: any(line.get("job") == "all" for line in scene.lines_of(zombie)[before:]), "the zombie, at work again"
+        lambda: any(line.get("job") == "all" for line in scene.effects.of(zombie.name)[before:]),
+        "the zombie, at work again",
     )
     for worker in (zombie, other):
         scene.processes.stop(worker)
@@ -95,7 +96,7 @@ def test_a_process_frozen_past_its_lease_is_taken_for_dead_stops_what_it_ran_and
 
     inquest = scene.audit_without_overlaps()
     (row,) = [row for row in inquest.rows.values() if row.job_name == "until"]
-    (by_other,) = [line for line in scene.lines_of(other) if line["what"] == "begun" and line["job"] == "until"]
+    (by_other,) = [line for line in scene.effects.of(other.name) if line["what"] == "begun" and line["job"] == "until"]
     assert (row.state, row.recoveries) == (State.SUCCEEDED, 1)
     assert row.attempt_id == by_other["lease"]
     assert "was not this node's any more" in zombie.errors.read_text()
