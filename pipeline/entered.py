@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
+
+from anyio.lowlevel import checkpoint
 
 from ..model.clock import Clock
 from ..model.errors import NotInExecution, SchedulerNotRunning
@@ -17,6 +19,7 @@ from .settings import Stages
 from .telemetry import Telemetry
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 BATCH = 64
 """Of what is done one after another on the loop (law 6)."""
@@ -60,6 +63,16 @@ class Entered:
     async def _write(self, call: Callable[[Storage], R]) -> R:
         deadline = self._stages.command_deadline.total_seconds()
         return await self._running().lane.write(call, deadline=deadline, command=True, counted=False)
+
+
+async def in_turns(items: Iterable[T]) -> list[T]:
+    """All of them, made one by one, and others have their turn after each 64 (law 6)."""
+    taken: list[T] = []
+    for item in items:
+        taken.append(item)
+        if len(taken) % BATCH == 0:
+            await checkpoint()
+    return taken
 
 
 def _in_a_task() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Unpack, cast, overload
 
@@ -20,7 +20,7 @@ from ..storage.joining import AsyncConnection, Connection, is_awaited
 from ..storage.protocol import AddResult, Cancelled, Claim, NewExecution, Page, Storage
 from .answers import Answers
 from .callers import Callers
-from .entered import BATCH, LONGEST_PAGE
+from .entered import BATCH, LONGEST_PAGE, in_turns
 from .handles import ExecutionHandle, found
 from .options import EnqueueOptions, check_options, new_executions
 from .runtime import Runtime
@@ -53,7 +53,7 @@ class Executions(Answers):
         raises `DuplicateKey`. The options are those of `EnqueueOptions`.
         """
         runtime = self._accepting()
-        items = self._checked_executions("enqueue", call, options, self._make_id)
+        items = await in_turns(self._checked_executions("enqueue", call, options, self._make_id))
         try:
             handles = await self._add(runtime, items)
         except BaseException:
@@ -92,7 +92,7 @@ class Executions(Answers):
         psycopg's. With psycopg's `AsyncConnection` it is awaited, with the others it is not, and is for any thread. The
         scheduler need not run here; one that does starts the work as soon as you have committed.
         """
-        items = self._checked_executions("enqueue_in", call, options, self._callers.make_id)
+        items = list(self._checked_executions("enqueue_in", call, options, self._callers.make_id))
 
         def handles(added: Sequence[AddResult]) -> ExecutionHandle | Sequence[ExecutionHandle]:
             made = [ExecutionHandle(one.id, one.created, self) for one in added]
@@ -105,13 +105,13 @@ class Executions(Answers):
 
     def _checked_executions(
         self, name: str, call: object, options: EnqueueOptions, make_id: Callable[[], str]
-    ) -> Sequence[NewExecution]:
+    ) -> Iterator[NewExecution]:
         check_options(name, options, EnqueueOptions)
         calls = [call] if isinstance(call, Call) else _calls(call)
-        for one in calls:
-            if isinstance(one, Call):
-                self._registry.check_call(one)
-        return new_executions(calls, options, self.clock.now(), make_id, self._registry.recovery)
+        items = new_executions(calls, options, self.clock.now(), make_id, self._registry.recovery)
+        for one, item in zip(calls, items, strict=True):
+            self._registry.check_call(one)
+            yield item
 
     def _promise(self, mark: str) -> None:
         """From any thread: a caller's transaction has put work into the store, and has not ended."""
@@ -124,9 +124,7 @@ class Executions(Answers):
         size = BATCH if runtime.lane.is_direct else _BULK
         for start in range(0, len(items), size):
             added = await self._write(partial(_add_executions, items=items[start : start + size], clock=self.clock))
-            handles += [ExecutionHandle(result.id, result.created, self) for result in added]
-            if runtime.lane.is_direct:
-                await checkpoint()
+            handles += await in_turns(ExecutionHandle(result.id, result.created, self) for result in added)
         return handles
 
     async def executions(

@@ -19,7 +19,7 @@ from ..model.job import Job, JobRecord, JobState
 from ..model.policies import count_of, one_of
 from ..stages.commands import AnyCommand, ChangeState, PutJobs, RemoveJobs, RunJob
 from ..storage.protocol import JobChange, JobPage, Storage
-from .entered import BATCH, LONGEST_PAGE
+from .entered import BATCH, LONGEST_PAGE, in_turns
 from .execution_face import Executions
 from .handles import ExecutionHandle
 from .runtime import Runtime
@@ -86,7 +86,7 @@ class Jobs(Executions):
     async def add_jobs(self, jobs: Iterable[Job], *, replace: bool = True) -> Sequence[JobRecord]:
         """Many at once, in transactions of 64. All are checked before the first is added."""
         runtime = self._accepting()
-        wanted = [self._checked(job) for job in jobs]
+        wanted = await in_turns(self._checked(job) for job in jobs)
         records: list[JobRecord] = []
         for start in range(0, len(wanted), BATCH):
             some = [(self._make_id(), job) for job in wanted[start : start + BATCH]]

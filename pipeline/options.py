@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict
 
@@ -93,8 +93,8 @@ def new_executions(
     now: Instant,
     make_id: Callable[[], str],
     recovery: Recovery = Recovery.RETRY,
-) -> list[NewExecution]:
-    """The executions that calls come to. Raises `InvalidArgument` naming the option that cannot be used.
+) -> Iterator[NewExecution]:
+    """The executions that calls come to, one by one. Raises `InvalidArgument` naming the option that cannot be used.
 
     `recovery` is for calls that say none.
     """
@@ -107,7 +107,8 @@ def new_executions(
         if len(calls) > 1:
             raise InvalidArgument("key", key, "names one execution; enqueue calls with keys one at a time")
     conflict = one_of("on_conflict", ("keep", "replace", "raise"))(options.get("on_conflict", "keep"))
-    return [_new_execution(call, options, due_at, key, conflict, make_id()) for call in calls]
+    for call in calls:
+        yield _new_execution(call, options, due_at, key, conflict, make_id())
 
 
 def _new_execution(

@@ -67,6 +67,7 @@ def watch(counter: Counter, world: World, scheduler: Scheduler) -> None:
     count_calls(counter, world.storage, "put_jobs", first)
     count_calls(counter, world.storage, "add_executions", first)
     count_calls(counter, world.storage, "start", lambda call: len(call[2].claims))
+    count_calls(counter, scheduler._registry, "check_call", lambda _: 1)  # pyright: ignore[reportPrivateUsage]
     count_calls(counter, chain.pool, "submit", first)
     count_calls(counter, chain.pool, "acknowledge", first)
     count_calls(counter, chain.news, "send_nowait", lambda call: len(call[0][0].events))
@@ -87,7 +88,8 @@ async def test_no_stage_handles_more_than_a_batch_between_two_checkpoints() -> N
         group.cancel_scope.cancel()
 
     assert set(counter.most) == {
-        *("fire", "place", "finish", "put_jobs", "add_executions", "start", "submit", "acknowledge", "send_nowait")
+        *("fire", "place", "finish", "put_jobs", "add_executions", "start", "submit", "acknowledge", "send_nowait"),
+        "check_call",
     }
     assert {what: most for what, most in counter.most.items() if most > MOST_IN_A_BATCH} == {}
 
