@@ -79,6 +79,7 @@ async def test_no_stage_handles_more_than_a_batch_between_two_checkpoints() -> N
     async with anyio.create_task_group() as group, world.scheduler() as scheduler:
         watch(counter, world, scheduler)
         group.start_soon(counter.tick)
+        await world.clock.settle()  # it counts now
         await scheduler.add_jobs([world.job(f"local{index}", Every(2)) for index in range(1000)])
         await scheduler.add_jobs([world.job(f"placed{index}", Every(2), run_on=Random()) for index in range(500)])
         await scheduler.enqueue([world.tasks["note"].call() for _ in range(2000)])
