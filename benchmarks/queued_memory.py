@@ -1,7 +1,7 @@
 """How much memory do queued executions take in the process?
 
 Claim: the work that waits is in the store and not in the process: with a million queued executions, of which the first
-are run, the process peaks at no more than some megabytes above that with an empty store. They are enqueued by a process
+are run, the process peaks at about the memory that it has with an empty store. They are enqueued by a process
 of their own, in lists of 1,000.
 
     python benchmarks/queued_memory.py [--size 1000000] [--rounds 1]

@@ -1,7 +1,7 @@
 """huey on SQLite with fsync, measured: `with_huey.py drain|pick_up SIZE FILE`, in an environment where it is installed.
 
-Its consumer runs here, with worker threads (of 1, 2 and 4 that gain most), which its documentation suggests for SQLite.
-It has no bulk enqueue. It deletes what it takes, before it runs it, and keeps no history.
+Its consumer runs here, with one worker thread and its other defaults. One call enqueues one task. It deletes what it
+takes, before it runs it, and keeps no history.
 """
 
 from __future__ import annotations
