@@ -157,7 +157,9 @@ class Inquest:
             for first, second in pairwise(begins):
                 retried = first.lease in failed and second.attempt == first.attempt + 1
                 recovered = self.killed.get(first.process, EVER) < second.at
-                if not retried and not recovered:
+                # What it had claimed before it was frozen may begin when it is thawed; the outcome is refused.
+                claimed_before = second.lease < first.lease and self.killed.get(second.process, EVER) < second.at
+                if not retried and not recovered and not claimed_before:
                     yield f"{second} repeats {first}, whose process was not killed before"
 
     def _executions_of_one_time(self) -> Iterator[str]:
