@@ -1,7 +1,7 @@
 """How soon does work start that is enqueued while little goes on?
 
-Claim: at low load, one call in 20 ms or so, a task's first line is reached sooner after its durable enqueue than with
-procrastinate on PostgreSQL and huey on SQLite, and about as soon as with pgqueuer; its start is committed before.
+Claim: at low load, one call in 20 ms or so, a task's first line is reached much sooner after its durable enqueue than
+with huey on SQLite; its start is committed before. On PostgreSQL it is not sooner than with procrastinate and pgqueuer.
 Counted from the call of enqueue, and from its return: what starts before its enqueue has returned counts less than
 nothing. "elsewhere" is work that another process enqueues, so that all depends on how it is noticed.
 
