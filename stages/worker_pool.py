@@ -269,7 +269,7 @@ class WorkerPool:
         return [run.attempt_id for run in chosen]
 
     def give_back_waiting(self) -> None:
-        """What has not begun is given back: for a shutdown."""
+        """What has not begun is given back: at a shutdown, or where it may be another node's by now."""
         self.withdraw(lambda claim: True, Ending.GIVEN_BACK)
 
     async def wait_idle(self) -> None:
@@ -287,7 +287,8 @@ class WorkerPool:
             await self._all_recorded.wait()
 
     def lease_lost(self) -> None:
-        """The node is taken for dead by now: those that must not run on without a lease are stopped."""
+        """The node is taken for dead by now: what has not begun is given back, and what must not run on is stopped."""
+        self.give_back_waiting()
         for run in list(self._runs.values()):
             if run.claim.work.on_lease_lost is OnLeaseLost.CANCEL:
                 self._stop(run, Stop(StopKind.CANCEL, "its lease could not be renewed"))

@@ -798,6 +798,17 @@ async def test_when_the_lease_is_lost_only_what_must_not_run_without_one_is_stop
         await it.outcomes()
 
 
+async def test_when_the_lease_is_lost_what_has_not_begun_is_given_back() -> None:
+    """It may be another node's by now, which begins it too."""
+    async with bench(nothing) as it:
+        it.submit(it.claim(nothing))
+
+        it.pool.lease_lost()
+        (outcome,) = await it.outcomes()
+
+        assert outcome.ending is Ending.GIVEN_BACK
+
+
 async def test_one_can_wait_until_all_is_recorded() -> None:
     recorded: list[str] = []
 
