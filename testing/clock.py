@@ -354,7 +354,8 @@ class VirtualClock:
         """Let time pass, from one timer to the next, until the event is set: a shutdown must not wait for a test to
         move it.
 
-        If the test is moving it already, this only waits.
+        If the test is moving it already, this only waits. What does not come to rest is waited for no longer than the
+        `patience`.
         """
         async with anyio.create_task_group() as group:
             if not self._moving:
@@ -365,7 +366,9 @@ class VirtualClock:
     async def _pass(self) -> None:
         async with self._alone():
             while True:
-                await self._rest(_ROUNDS_AT_THE_ENDS)
+                # Time passes even when something does not come to rest: a shutdown is bounded.
+                with anyio.move_on_after(self._patience.total_seconds()):
+                    await self._rest(_ROUNDS_AT_THE_ENDS)
                 if self._timers.is_due(_FOREVER):
                     self._timers.fire_next()
                 else:

@@ -548,3 +548,20 @@ async def test_ending_more_than_began_is_an_error_there_and_in_the_test() -> Non
 
     with pytest.raises(ClockMiscounted):
         await clock.settle()
+
+
+async def test_time_passes_at_a_shutdown_even_when_something_does_not_come_to_rest() -> None:
+    clock = VirtualClock(patience=0.01)
+    done = anyio.Event()
+
+    async def wait() -> None:
+        await clock.sleep(60)
+        clock.activity.ended()
+        done.set()
+
+    clock.activity.began()
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await clock.pass_until(done)
+
+    assert clock.monotonic() == 60
