@@ -36,6 +36,8 @@ class Install(TypedDict):
 
 
 def main(groups: set[str]) -> None:
+    if unknown := sorted(group for group in groups if not group.isidentifier()):
+        sys.exit(f"{', '.join(unknown)}: not a dependency group of pyproject.toml; give their names, as in `dev`")
     fcntl.flock(os.open(ROOT, os.O_RDONLY), fcntl.LOCK_EX)  # two makes at once: the second one waits, and finds it done
     found = _found()
     # What is there is kept: `make run` after `make test` does not take the tools away.
