@@ -201,7 +201,7 @@ class PostgresStorage(PostgresTables, Ledger):
         """Which database the connection string leads to; asked once."""
         if self._found_place is None:
             with closing(connect(self.settings)) as connection:
-                self._found_place = place_of(lambda sql: connection.execute(sql.encode()).fetchall())
+                self._found_place = _place_of(connection)
         return self._found_place
 
     def listen(self, on_hint: Callable[[], object]) -> Callable[[], None]:
@@ -248,6 +248,8 @@ class PostgresStorage(PostgresTables, Ledger):
         """Bring the schema to the present version, without touching one that is not ours or newer."""
         with closing(connect(self.settings)) as connection, self._interruptible(connection):
             self._check_server(connection)
+            # Not when a caller's transaction needs it: a pool whose connections all are callers' has none to ask on.
+            self._found_place = _place_of(connection)
             if self._version(connection) < VERSION:
                 with connection.transaction():
                     self._migrate(connection)
@@ -307,6 +309,10 @@ class PostgresStorage(PostgresTables, Ledger):
         connection.execute(f"SET LOCAL search_path TO {quoted(schema)}".encode())
         for script in scripts(found):
             connection.execute(script.encode())
+
+
+def _place_of(connection: Connection) -> Place:
+    return place_of(lambda sql: connection.execute(sql.encode()).fetchall())
 
 
 def _checked_dsn(dsn: object) -> str:

@@ -18,6 +18,7 @@ from clepsydra.model.execution import Cause, Ending, Outcome, State
 from clepsydra.model.instants import SECOND, Instant
 from clepsydra.model.strategies import Node
 from clepsydra.model.work import Work
+from clepsydra.storage import postgres as postgres_storage
 from clepsydra.storage.joining import in_thread
 from clepsydra.storage.postgres import PostgresStorage
 from clepsydra.storage.protocol import AddResult, NewExecution
@@ -311,6 +312,17 @@ def test_what_is_no_connection_of_psycopgs_is_refused(store: PostgresStorage) ->
 def test_a_schema_without_our_tables_is_told_apart(postgres: Schemas, connect: Connect) -> None:
     with pytest.raises(StoreError, match="no tables of clepsydra yet"):
         PostgresStorage(postgres.dsn, schema="nowhere").on_connection(connect()).add_executions([call("a")], T0)
+
+
+def test_a_store_that_is_open_needs_no_further_connection(
+    store: PostgresStorage, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool may have none left, and every one of its connections wait for one."""
+    monkeypatch.delattr(postgres_storage, "connect")
+
+    results = store.on_connection(connect()).add_executions([call("a")], T0)
+
+    assert results == [AddResult("a", True)]
 
 
 def test_a_store_that_is_not_open_here_can_be_added_to(
