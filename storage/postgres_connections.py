@@ -346,15 +346,30 @@ class Connections(Sessions[Session]):
 
 def connect(settings: Settings) -> Connection:
     """A connection without transactions of its own making."""
-    prepared: dict[str, Any] = {"prepare_threshold": None} if settings.pooled else {}
     try:
-        connection: Connection = psycopg.Connection.connect(**settings.conninfo(), autocommit=True, **prepared)
+        connection: Connection = psycopg.Connection.connect(**settings.conninfo(), autocommit=True)
     except psycopg.Error as error:
         raise connect_error(error, settings.where) from error
+    if settings.pooled or _is_proxied(connection, settings.where):
+        connection.prepare_threshold = None
     connection.prepared_max = _STATEMENTS
     # A number of any size as one type, so that a statement is prepared once and not for each size.
     connection.adapters.register_dumper(int, Int8Dumper)
     return connection
+
+
+def _is_proxied(connection: Connection, where: str) -> bool:
+    """Whether something stands between, for which nobody has said `pooled=True`; a proxy gives numbers of its own.
+
+    If it pools transactions, a statement prepared on one connection of the server may be another's on the next: one
+    that takes as many parameters would be executed instead.
+    """
+    try:
+        row = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    except psycopg.Error as error:
+        connection.close()
+        raise store_error(error, where) from error
+    return row != (connection.info.backend_pid,)
 
 
 def _beginning(settings: Settings, kind: str) -> bytes:

@@ -526,19 +526,24 @@ def test_nothing_that_was_set_outlives_a_transaction(store: PostgresStorage) -> 
     assert settings()[1] == "0"
 
 
-def test_behind_a_proxy_nothing_is_prepared(place: Place) -> None:
-    plain, pooled = place.store(NODE), place.store(OTHER, pooled=True)
+@pytest.mark.parametrize(
+    ("options", "proxied", "prepares"),
+    [({}, False, True), ({"pooled": True}, False, False), ({}, True, False)],
+    ids=["no proxy", "a proxy that was named", "a proxy that was not"],
+)
+def test_behind_a_proxy_nothing_is_prepared(
+    place: Place, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], proxied: bool, prepares: bool
+) -> None:
+    if proxied:
+        monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", 0)
+    store = place.store(NODE, **options)
 
-    for store in (plain, pooled):
-        for _ in range(8):
-            store.count_executions()
+    for _ in range(8):
+        store.count_executions()
+    with store.reading():
+        (prepared,) = store._session().fetch("SELECT count(*) FROM pg_prepared_statements")  # pyright: ignore[reportPrivateUsage]
 
-    def prepared(store: PostgresStorage) -> int:
-        with store.reading():
-            return int(store._session().fetch("SELECT count(*) FROM pg_prepared_statements")[0][0])  # pyright: ignore[reportPrivateUsage]
-
-    assert prepared(plain) > 0
-    assert prepared(pooled) == 0
+    assert (prepared[0] > 0) is prepares
 
 
 # ---- Hints
