@@ -95,10 +95,12 @@ class Schemas:
 
 
 class PostgresMaker:
-    """Stores in schemas of their own."""
+    """Stores in schemas of their own; by way of a proxy, if one is given."""
 
-    def __init__(self, schemas: Schemas) -> None:
+    def __init__(self, schemas: Schemas, proxy: str | None = None, **options: Any) -> None:
         self._schemas = schemas
+        self._dsn = proxy or schemas.dsn
+        self._options = options
         self._made: list[tuple[PostgresStorage, str]] = []
 
     def __call__(self) -> Storage:
@@ -108,7 +110,7 @@ class PostgresMaker:
         return self._on(next(schema for made, schema in self._made if made is storage))
 
     def _on(self, schema: str) -> PostgresStorage:
-        storage = PostgresStorage(self._schemas.dsn, schema=schema)
+        storage = PostgresStorage(self._dsn, schema=schema, **self._options)
         self._made.append((storage, schema))
         return storage
 
