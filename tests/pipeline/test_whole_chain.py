@@ -360,7 +360,7 @@ def as_code(ops: Sequence[Operation]) -> str:
     return "[" + ", ".join(_as_code(op) for op in ops if not isinstance(op, Nothing)) + "]"
 
 
-def _as_code(op: Any) -> str:
+def _as_code(op: object) -> str:
     given_values = [
         f"{one.name}={_value_as_code(getattr(op, one.name))}"
         for one in fields(cast(type[Any], type(op)))
