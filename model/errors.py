@@ -134,6 +134,10 @@ class StoreUnavailable(StoreError):
     transient = True
 
 
+class StoreContended(StoreUnavailable):
+    """Another node's transaction stood in the way for a moment. The next try will mostly do: it is no outage."""
+
+
 class StoreBusy(StoreError, TimeoutError):
     """The store did not answer before the call's deadline; whether the change was made is not known yet."""
 

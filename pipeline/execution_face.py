@@ -125,6 +125,8 @@ class Executions(Answers):
         for start in range(0, len(items), size):
             added = await self._write(partial(_add_executions, items=items[start : start + size], clock=self.clock))
             handles += await in_turns(ExecutionHandle(result.id, result.created, self) for result in added)
+            if runtime.lane.is_direct:
+                await checkpoint()  # nothing was waited for
         return handles
 
     async def executions(

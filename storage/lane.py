@@ -23,7 +23,7 @@ from anyio.abc import TaskStatus
 from attrs import define, frozen
 
 from ..model.clock import Clock, SystemClock
-from ..model.errors import InvalidArgument, SchedulerNotRunning, StoreBusy, StoreError
+from ..model.errors import InvalidArgument, SchedulerNotRunning, StoreBusy, StoreContended, StoreError
 from ..model.events import SILENCE, RowQuarantined, StoreDegraded, StoreRecovered, TelemetryEvent
 from ..model.instants import SECOND, Instant
 from ..model.strategies import Node
@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 2.0
 """Seconds between tries while the store fails; each doubles."""
+_CONTENDED_FOR_LONG = 5
+"""Calls in a row that find others in their way before that counts as an outage."""
 OPEN_DEADLINE = 300.0
 """Seconds for opening a store, which may have a large schema to migrate."""
 STOP_WITHIN = 5.0
@@ -116,6 +118,8 @@ class StorageLane:
         self._watcher_rests: anyio.Event | None = None
         self._failing: set[CallQueue] = set()
         self._degraded_at = 0.0
+        self._contended = 0
+        """How many calls in a row have found others in their way."""
         self._running = False
         self._closed = False
         self._calls = 0
@@ -326,6 +330,10 @@ class StorageLane:
 
     def _store_fails(self, queue: CallQueue, error: StoreError) -> None:
         self.last_error = error
+        if isinstance(error, StoreContended):
+            self._contended += 1
+            if self._contended < _CONTENDED_FOR_LONG:
+                return
         first = not self._failing
         self._failing.add(queue)
         if first:
@@ -335,6 +343,7 @@ class StorageLane:
             self._on_event(StoreDegraded(at=self.degraded_since, error=str(error), since=self.degraded_since))
 
     def _store_answers(self, queue: CallQueue) -> None:
+        self._contended = 0
         if not self._failing:
             return
         self._failing.discard(queue)

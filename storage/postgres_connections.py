@@ -31,7 +31,7 @@ from psycopg.pq import PollingStatus, TransactionStatus
 from psycopg.pq.abc import PGcancelConn
 from psycopg.types.numeric import Int8Dumper
 
-from ..model.errors import StoreError, StoreUnavailable
+from ..model.errors import StoreContended, StoreError, StoreUnavailable
 from .postgres_schema import quoted
 from .postgres_watermarks import Watermark
 from .rows import Known, Row
@@ -190,7 +190,7 @@ class Statements(ABC):
     def out_of_turn(self) -> StoreError:
         """The error of one who must not wait for a lock that others hold."""
         self.failed = True
-        return StoreUnavailable(f"{self.where}: {_BEGUN_ANEW}")
+        return StoreContended(f"{self.where}: {_BEGUN_ANEW}")
 
     def _failure(self, error: Exception) -> StoreError:
         self.failed = True
@@ -418,12 +418,10 @@ def _ask_to_cancel(request: PGcancelConn) -> None:
 # ----------------------------------------------------------------------------------------------------------- errors
 
 _BEGUN_ANEW: Final = "another transaction stands in the way; nothing was changed, and it may be tried again"
+_CONTENDED: Final = ("40001", "40P01", "55P03")
 _UNAVAILABLE: Final = {
     "25006": "takes no writes: it is a standby, or was made read-only",
     "25P03": "has ended a transaction in which nothing was said for too long",
-    "40001": _BEGUN_ANEW,
-    "40P01": _BEGUN_ANEW,
-    "55P03": _BEGUN_ANEW,
     "57014": "has cancelled a statement that took too long",
 }
 _UNAVAILABLE_CLASSES: Final = {
@@ -448,11 +446,13 @@ def store_error(error: Exception, where: str) -> StoreError:
     state = getattr(error, "sqlstate", None)
     said = str(error).strip()
     if isinstance(error, errors.UniqueViolation) and error.diag.constraint_name == "executions_pkey":
-        return StoreUnavailable(f"{where}: {_BEGUN_ANEW} ({said})")
+        return StoreContended(f"{where}: {_BEGUN_ANEW} ({said})")
     if state is None:
         if isinstance(error, psycopg.OperationalError):
             return StoreUnavailable(f"{where}: the connection was lost ({said})")
         return StoreError(f"{where}: {said}")
+    if state in _CONTENDED:
+        return StoreContended(f"{where}: {_BEGUN_ANEW} ({said})")
     if state in _UNAVAILABLE:
         return StoreUnavailable(f"{where}: {_UNAVAILABLE[state]} ({said})")
     if state[:2] in _UNAVAILABLE_CLASSES:

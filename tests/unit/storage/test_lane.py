@@ -18,6 +18,7 @@ from clepsydra.model.errors import (
     InvalidArgument,
     SchedulerNotRunning,
     StoreBusy,
+    StoreContended,
     StoreError,
     StoreTooNew,
     StoreUnavailable,
@@ -515,6 +516,21 @@ async def test_a_reader_that_answers_does_not_end_the_outage_of_the_writer() -> 
         await clock.advance(10)
 
     assert [type(event) for event in play.events] == [StoreDegraded, StoreRecovered]
+
+
+@pytest.mark.parametrize(("in_the_way", "told"), [(3, []), (8, [StoreDegraded, StoreRecovered])])
+async def test_another_transaction_in_the_way_is_an_outage_only_when_it_stays_there(
+    in_the_way: int, told: list[type]
+) -> None:
+    play = Play()
+    play.store.at_begin = Outage(in_the_way, StoreContended("another stands in the way"))
+
+    async with play.running() as group:
+        play.write(group, "a")
+        await play.clock.advance(20)
+
+    assert play.store.notes == ["a"]
+    assert [type(event) for event in play.events] == told
 
 
 # ---- Hanging calls
