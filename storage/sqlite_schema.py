@@ -198,35 +198,35 @@ TABLES: Final[tuple[str, ...]] = tuple(re.findall(r"CREATE TABLE (\w+)", "".join
 _NAMES: Final[tuple[str, ...]] = tuple(re.findall(r"CREATE (?:UNIQUE )?(?:TABLE|INDEX) (\w+)", "".join(STEPS)))
 
 # One statement, so of one moment: another process may be making the schema between two.
-_MARKS: Final = """
+_MARKS: Final = f"""
 SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
-    (SELECT count(*) FROM sqlite_master), (SELECT group_concat(name) FROM pragma_table_info('facts'))"""
+    (SELECT count(*) FROM sqlite_master), (SELECT group_concat(name) FROM pragma_table_info('facts')),
+    (SELECT min(name) FROM sqlite_master WHERE lower(name) IN ({str(_NAMES)[1:-1]}))"""
 _NOTED: Final = "SELECT (SELECT value FROM facts WHERE key = 'schema')"
-_TAKEN: Final = f"SELECT (SELECT min(name) FROM sqlite_master WHERE lower(name) IN ({str(_NAMES)[1:-1]}))"
 
 
 def version_of(ask: Callable[[str], Sequence[Any]], path: str, newest: int, *, with_app_tables: bool = False) -> int:
     """The schema version of a file; 0 for one that has none of ours. `ask` gives the one row of a query."""
-    application, user_version, tables, facts = ask(_MARKS)
+    application, user_version, tables, facts, taken = ask(_MARKS)
     version = user_version if application == APPLICATION_ID else None
     if version is None and facts == "key,value":
         noted = ask(_NOTED)[0]
         version = noted if isinstance(noted, int) else None
     if version is None:
-        _check_vacant(ask, path, bool(user_version or tables), with_app_tables)
+        _check_vacant(path, bool(user_version or tables), taken, with_app_tables)
         return 0
     if version > newest:
         raise StoreTooNew(version, newest, path)
     return int(version)
 
 
-def _check_vacant(ask: Callable[[str], Sequence[Any]], path: str, used: bool, with_app_tables: bool) -> None:
+def _check_vacant(path: str, used: bool, taken: str | None, with_app_tables: bool) -> None:
     if used and not with_app_tables:
         raise StoreCorrupt(
             f"{path} is the database of another program, not a clepsydra store; name a file of its own, or say "
             "with_app_tables=True if it is that of your app"
         )
-    if taken := ask(_TAKEN)[0]:
+    if taken:
         raise StoreCorrupt(
             f"{path} has {taken!r} of another program, and this store needs that name; name another file"
         )

@@ -145,7 +145,8 @@ def test_a_store_that_is_not_open_says_so(path: Path) -> None:
         storage.count_jobs()
 
 
-def test_many_who_open_a_new_file_at_once_make_one_schema(path: Path) -> None:
+@pytest.mark.parametrize("_round", range(10))  # what went wrong here went wrong in one of twenty
+def test_many_who_open_a_new_file_at_once_make_one_schema(path: Path, _round: int) -> None:
     stores = [SQLiteStorage(path) for _ in range(8)]
     ready = threading.Barrier(len(stores))
 
