@@ -300,6 +300,8 @@ class PostgresStorage(PostgresTables, Ledger):
     def _migrate(self, connection: Connection) -> None:
         """Take the missing steps, all or none. Of two who begin at once, the second finds them taken."""
         schema = self.settings.schema
+        # Whatever is the default here: who has waited for the lock must see what was done under it.
+        connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         connection.execute("SET LOCAL statement_timeout = 0")
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 2))", (schema,))
         found = self._version(connection)
@@ -319,11 +321,13 @@ def _checked_dsn(dsn: object) -> str:
     expected = "must be a connection string of PostgreSQL, such as 'postgresql://user:password@host/database'"
     if not isinstance(dsn, str) or not dsn.strip():
         raise InvalidArgument("dsn", dsn, expected)
+    # Neither the value nor what libpq says of it is repeated: both may hold a password.
     try:
-        conninfo_to_dict(dsn)
-    except psycopg.Error as error:
-        # The value itself is not repeated: it may hold a password.
-        raise InvalidArgument("dsn", "...", f"{expected} ({str(error).strip()})") from None
+        host = str(conninfo_to_dict(dsn).get("host") or "")
+    except psycopg.Error:
+        host = "@"
+    if "@" in host:
+        raise InvalidArgument("dsn", "...", f"{expected}; special characters in a password are percent-encoded")
     return dsn
 
 

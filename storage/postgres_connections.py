@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import Any, Final, Protocol, TypeAlias
 
 import psycopg
-from attrs import frozen
+from attrs import field, frozen
 from psycopg import capabilities, errors
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import PollingStatus, TransactionStatus
@@ -70,7 +70,7 @@ class Turn(IntEnum):
 class Settings:
     """How connections are made and used."""
 
-    dsn: str
+    dsn: str = field(repr=False)
     schema: str
     connect_timeout: float
     statement_timeout: float
@@ -210,7 +210,7 @@ class Session(Statements, ThreadSession):
         ThreadSession.__init__(self)
         self.connection = connection
         self._on_news = on_news
-        self._begin_writing = _beginning(settings, "READ WRITE")
+        self._begin_writing = _beginning(settings, "ISOLATION LEVEL READ COMMITTED, READ WRITE")
         self._begin_reading = _beginning(settings, "ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
     def _ask(self, sql: str, parameters: Sequence[Any]) -> Answer:

@@ -143,7 +143,27 @@ def test_a_password_is_never_shown() -> None:
         PostgresStorage("postgresql://me:secret@host/db?nonsense=1")
 
     assert "secret" not in repr(storage)
+    assert "secret" not in repr(storage.settings)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["sec%ret", "secret%2", "sec@ret"])
+def test_a_password_that_is_not_encoded_is_refused_and_not_shown(password: str) -> None:
+    with pytest.raises(InvalidArgument, match="percent-encoded") as caught:
+        PostgresStorage(f"postgresql://me:{password}@host/db")
+
+    assert password not in str(caught.value)
+    assert password[:3] not in str(caught.value)
+
+
+def test_transactions_are_read_committed_whatever_the_default_is(place: Place) -> None:
+    place.dsn = (
+        f"{place.dsn}{'&' if '?' in place.dsn else '?'}options=-c%20default_transaction_isolation%3Dserializable"
+    )
+    store = place.store(NODE)
+
+    with store.transaction():
+        assert store._session().fetch("SHOW transaction_isolation", ()) == [("read committed",)]  # pyright: ignore[reportPrivateUsage]
 
 
 def test_without_psycopg_all_but_this_store_can_be_used_and_it_says_what_to_install() -> None:
