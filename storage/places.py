@@ -27,7 +27,9 @@ class Places(Holding):
         return {row.id for row in rows if row.target and self._is_own_place(row, jobs.get(row.job_id or ""))}
 
     def _is_own_place(self, row: Execution, record: JobRecord | None) -> bool:
-        if record is None or isinstance(record.job.run_on, All):
+        if record is None:
+            return row.job_id not in self.unreadable_jobs()
+        if isinstance(record.job.run_on, All):
             return True
         # Its nominal time has executions for other targets as well.
         return row.nominal is not None and len(self.list_marks([record.id], row.nominal, row.nominal + 1)) > 1

@@ -8,7 +8,7 @@ names go down as one parameter each, so they may be long.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from ..model.execution import State
@@ -88,6 +88,10 @@ class SQLAccess(Tables):
         if row_id not in known:
             known.add(row_id)
             super().quarantine(table, row_id, reason)
+
+    def unreadable_jobs(self) -> Collection[str]:
+        """Those that were put aside."""
+        return self._damaged.get("jobs", ())
 
     def _understood(self, table: str, rows: Iterable[Row], read: Callable[[Row], Value]) -> list[Value]:
         """The values of rows whose first column is their id, without those that cannot be understood."""

@@ -63,12 +63,27 @@ class Starting(Holding):
                 starter = _Starter(node_id, now, tasks, jobs, self._rooms(jobs, rows), answer, self.next_revision)
                 if rooms:
                     starter.task_rooms = _TaskRooms(rooms)
-                for row in rows:
+                for row in self._of_readable_jobs(rows, jobs, answer):
                     starter.take(row)
                 self.update_executions(list(starter.changed.values()))
                 if freed := starter.given_up():
                     self.release_held(freed, now)
         return answer
+
+    def _of_readable_jobs(
+        self, rows: Sequence[Execution], jobs: Mapping[str, JobRecord], answer: Started
+    ) -> Iterable[Execution]:
+        """Without those whose job is there and cannot be read here, say for a time zone that this host does not know:
+        to a host that can read it the job is alive.
+        """
+        unreadable = {row.job_id for row in rows if row.job_id not in jobs}.intersection(self.unreadable_jobs())
+        if not unreadable:
+            return rows
+        for row in rows:
+            if row.job_id in unreadable:
+                answer.refused[row.id] = "its job cannot be read here"
+                self.quarantine("executions", row.id, "its job cannot be read here")
+        return [row for row in rows if row.job_id not in unreadable]
 
     def _ready_with_room(
         self,

@@ -36,6 +36,10 @@ class Tables(ABC):
         """Remember a row that could not be understood, for `take_quarantined`."""
         self._quarantined.append(Quarantined(table, row_id, reason))
 
+    def unreadable_jobs(self) -> Collection[str]:
+        """Ids of jobs that are there and were put aside: to other hosts they may be sound."""
+        return ()
+
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
         """One writing transaction; nested blocks join the outer one. Raising inside undoes everything."""

@@ -480,6 +480,24 @@ def test_a_damaged_job_does_not_keep_the_others_from_loading(store: SQLiteStorag
     assert [(one.table, one.row_id) for one in store.take_quarantined()] == [("jobs", "b")]
 
 
+def test_the_work_of_a_job_that_cannot_be_read_here_is_left_to_those_who_can(store: SQLiteStorage, path: Path) -> None:
+    """As when this host does not know its time zone: it is not `removed`, and keeps nothing else from starting."""
+    store.put_jobs([NewJob("a", Job("nightly", "mail", Every(minutes=5)))], T0)
+    work = Work("mail")
+    store.add_executions([NewExecution("1", work, Cause.MANUAL, T0, job_id="a", job_name="nightly")], T0)
+    store.add_executions([NewExecution("2", work, Cause.ENQUEUE, T0)], T0)
+    damage(path, "UPDATE jobs SET definition = '?'")
+
+    started = [store.start(NODE.id, T0, free={"default": 1}) for _ in range(3)]
+
+    assert started[0].refused == {"1": "its job cannot be read here"}
+    assert [claim.execution_id for one in started for claim in one.claims] == ["2"]
+    assert not any(one.settled for one in started)
+    assert store.next_due(-1) == {}
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT state FROM executions WHERE id = '1'").fetchall() == [("pending",)]
+
+
 def test_a_damaged_job_gives_way_to_a_new_definition_and_is_remembered_as_removed(
     store: SQLiteStorage, path: Path
 ) -> None:
