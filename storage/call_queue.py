@@ -22,7 +22,7 @@ from typing import Protocol
 import anyio
 
 from ..model.clock import Clock
-from ..model.errors import StoreBusy, StoreError
+from ..model.errors import StoreBusy, StoreContended, StoreError
 from .protocol import Quarantined, Storage
 from .threads import EventLoopHandle, start_daemon
 
@@ -478,6 +478,11 @@ class WriteQueue(CallQueue):
             if down < STORE_IS_DOWN:
                 self._flush(worker, [call])
                 error = call.error
-                down = down + 1 if isinstance(error, StoreError) and error.transient else 0
+                down = down + 1 if _is_outage(error) else 0
             else:
                 worker.settle([call], [None], error)
+
+
+def _is_outage(error: BaseException | None) -> bool:
+    """Whether it says something of the calls that follow: others in the way of one are not in the way of all."""
+    return isinstance(error, StoreError) and error.transient and not isinstance(error, StoreContended)

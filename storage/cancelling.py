@@ -26,7 +26,7 @@ class Cancelling(Places):
             chosen = self._chosen(where, UNFINISHED)
             if not chosen:
                 return []
-            open_rows = [row for row in self._locked(chosen) if not row.finished]
+            open_rows = [row for row in self._locked(chosen) if not row.finished and where.matches(row)]
             revision = self.next_revision()
             cancelled = [cancel(row, now, revision, "cancelled on request") for row in open_rows]
             self.update_executions(open_rows)
@@ -39,7 +39,8 @@ class Cancelling(Places):
             chosen = self._chosen(where, _RETRYABLE)
             if not chosen:
                 return []
-            rows = [row for row in self._locked(chosen) if row.state in _RETRYABLE and not row.occupies]
+            rows = [row for row in self._locked(chosen) if where.matches(row)]
+            rows = [row for row in rows if row.state in _RETRYABLE and not row.occupies]
             jobs = self.jobs_by_id({row.job_id for row in rows if row.job_id}, lock=True)
             alive = self.alive_nodes()
             adrift = [row for row in rows if row.target and row.target not in alive]
@@ -73,6 +74,7 @@ class Cancelling(Places):
         """Delete; the verdicts of what is deleted stay, as ranges of one."""
         with self.transaction():
             chosen = self._locked(self._chosen(where, None if force else FINISHED))
+            chosen = [row for row in chosen if where.matches(row)]
             rows = [row for row in chosen if force or (row.finished and not row.occupies)]
             if not rows:
                 return 0

@@ -30,8 +30,9 @@ class Finishing(Holding):
         if not beats:
             return {}
         progressed: list[Execution] = []
-        with self.transaction() if any(beat.progress is not None for beat in beats) else self.reading():
-            rows = self.executions_by_id([beat.execution_id for beat in beats])
+        writes = any(beat.progress is not None for beat in beats)
+        with self.transaction() if writes else self.reading():
+            rows = self.executions_by_id([beat.execution_id for beat in beats], lock=writes)
             answers: dict[str, BeatAnswer] = {}
             for beat in beats:
                 row = rows.get(beat.execution_id)

@@ -177,11 +177,12 @@ class JobLedger(Holding):
             matching, _ = self.select_jobs(where, Order.ID, None, None)
             if not matching:
                 return []
-            records = self.jobs_by_id([record.id for record in matching], lock=True)
+            locked = self.jobs_by_id([record.id for record in matching], lock=True).values()
+            records = [record for record in locked if where.matches(record)]
             revision = self.next_revision()
             return [
                 self._change_state(record, state, now, revision, reason)
-                for record in records.values()
+                for record in records
                 if record.state not in (state, JobState.STOPPED) and not _newer(record, if_revision)
             ]
 
@@ -219,7 +220,7 @@ class JobLedger(Holding):
         with self.transaction():
             matching, _ = self.select_jobs(where, Order.ID, None, None)
             locked = self.jobs_by_id([record.id for record in matching], lock=True).values()
-            records = [record for record in locked if not _newer(record, if_revision)]
+            records = [record for record in locked if where.matches(record) and not _newer(record, if_revision)]
             if not records:
                 return []
             self._remove(records, now, self.next_revision())

@@ -32,6 +32,7 @@ class Rescuing(Places):
             waiting = [row for row in self.targeted_rows(alive) if row.id not in seen]
             jobs = self.jobs_by_id({row.job_id for row in (*running, *waiting) if row.job_id}, lock=True)
             rows = self.executions_by_id([row.id for row in (*running, *waiting)], lock=True)
+            alive |= self.alive_nodes(but=node_ids)  # whoever stands in a row that was read had come before
             running = [rows[row.id] for row in running if row.id in rows and _is_left_running(rows[row.id], alive)]
             waiting = [rows[row.id] for row in waiting if row.id in rows and _is_left_waiting(rows[row.id], alive)]
             rescuer = _Rescuer(now, make_id, jobs, self._own_places([*running, *waiting], jobs))

@@ -31,6 +31,9 @@ from .rows import (
 from .sql import Conditions, execution_conditions, execution_sorting
 from .sql_access import SQLAccess, cut_page, select, words
 
+_NAMES_KEPT = 10_000
+"""Of jobs whose names are known to be written already."""
+
 _EXECUTIONS = select(EXECUTION_COLUMNS, "executions")
 _RUNS = "(state = 'running' OR (state = 'cancelled' AND occupies = 1))"
 
@@ -268,6 +271,8 @@ class SQLExecutions(SQLAccess):
         session = self._session()
         if new := names - session.named:
             session.run_many("INSERT INTO job_names VALUES (?, ?) ON CONFLICT DO NOTHING", sorted(new))
+            if len(session.named) > _NAMES_KEPT:
+                session.named.clear()
             session.named |= new
 
     def update_executions(self, rows: Sequence[Execution]) -> None:
