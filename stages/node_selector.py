@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import assert_never
 
 import anyio
@@ -25,6 +26,9 @@ from .messages import DueEvent, ExecutionDue, ExecutionsPlaced, PlacedEvent, Pla
 from .telling import tell_settled
 
 log = logging.getLogger("clepsydra.node_selector")
+
+_LONGEST_CHOICE = 10.0
+"""Seconds in which a run strategy has to choose: others wait behind it."""
 
 
 class LiveNodes:
@@ -89,6 +93,7 @@ class NodeSelector:
         for queue, execution_ids in here.items():
             self._outbox.add(ExecutionsPlaced(queue, execution_ids))
         if to_choose:
+            self._outbox.flush()  # what needs no choice does not wait for one
             await self._choose_and_store(to_choose)
 
     async def _choose_and_store(self, wanted: Sequence[ExecutionDue | PlacementWanted]) -> None:
@@ -143,11 +148,27 @@ class NodeSelector:
             candidate = Candidate(event.execution_id, record.name, event.nominal, record.job.work.labels)
             chosen = strategy.choose(candidate, self._nodes.nodes)
             if inspect.isawaitable(chosen):
-                chosen = await chosen
+                chosen = await self._within_reason(chosen)
             return self._placement(event.execution_id, list(chosen))
-        except Exception as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            if isinstance(error, anyio.get_cancelled_exc_class()) and anyio.current_effective_deadline() == -math.inf:
+                raise  # we are being stopped; any other is the strategy's own failure, a SystemExit as well (law 10)
             self._tell_failure(event, error)
             return Placement(event.execution_id, reason=f"its run strategy failed: {type(error).__name__}: {error}")
+
+    async def _within_reason(self, choosing: Awaitable[Iterable[str]]) -> Iterable[str]:
+        chosen: Iterable[str] = ()
+        in_time = False
+        with self._clock.wake_after(_LONGEST_CHOICE) as waiting:
+            chosen = await choosing
+            in_time = True
+        if waiting.fired:
+            self._clock.activity.ended()
+        if not in_time:
+            raise TimeoutError(f"it has not chosen within {_LONGEST_CHOICE:g} s")
+        return chosen
 
     def _strategy(self, run_on: RunOn) -> RunStrategy:
         match run_on:
@@ -171,7 +192,7 @@ class NodeSelector:
         dead = tuple(node_id for node_id, _ in targets if node_id not in alive)
         return Placement(execution_id, tuple(targets), dead, reason="no node is alive that its strategy allows")
 
-    def _tell_failure(self, event: ExecutionDue | PlacementWanted, error: Exception) -> None:
+    def _tell_failure(self, event: ExecutionDue | PlacementWanted, error: BaseException) -> None:
         name = "?" if event.record is None else type(event.record.job.run_on).__name__
         log.warning("the run strategy of execution %s failed: %s", event.execution_id, error)
         if self._emit.listening:

@@ -170,6 +170,32 @@ async def test_a_strategy_that_leads_nowhere_gives_its_credit_back() -> None:
     assert world.times("tick") == [1, 2, 3, 4, 5]
 
 
+async def test_a_strategy_that_exits_or_never_answers_harms_nobody() -> None:
+    world = World()
+
+    class Exits:
+        def choose(self, candidate: Candidate, nodes: Sequence[Node]) -> Sequence[str]:
+            raise SystemExit(3)
+
+    class Hangs:
+        async def choose(self, candidate: Candidate, nodes: Sequence[Node]) -> Sequence[str]:
+            with world.clock.resting():
+                await anyio.sleep_forever()
+            return []
+
+    async with world.running_with(
+        world.job("exits", Once(world.at(1)), run_on="exits"),
+        world.job("hangs", Once(world.at(1)), run_on="hangs"),
+        world.job("tick", Every(1)),
+        strategies={"exits": Exits(), "hangs": Hangs()},
+    ) as scheduler:
+        await world.pass_time(30)
+        assert await kinds(scheduler, "exits") == await kinds(scheduler, "hangs") == ["no_node"]
+        assert scheduler.health().ok
+
+    assert world.times("tick")[-1] == 30
+
+
 async def test_a_full_queue_keeps_nobody_from_being_placed() -> None:
     """Where stored work waits for a slot is chosen before there is one, for more of it than a batch holds."""
     world = World(stages=slots(1))
