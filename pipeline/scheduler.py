@@ -195,16 +195,15 @@ class Scheduler(Jobs):
     async def __aenter__(self) -> Self:
         group = anyio.create_task_group()
         await group.__aenter__()
-        self._entered = group
         try:
             await group.start(self._run_guarded)
         except BaseException as error:
-            self._entered = None
             try:
                 await group.__aexit__(type(error), error, error.__traceback__)
             except BaseExceptionGroup:
                 raise error from error.__cause__  # the task group has wrapped it
             raise
+        self._entered = group
         return self
 
     async def __aexit__(
@@ -359,19 +358,23 @@ class Scheduler(Jobs):
 
         Takes effect at once for what starts; what runs is not touched. Not remembered over a restart.
         """
-        slots = self._running().chain.slots
+        chain = self._running().chain
+        # All is checked before any of it counts.
         for name, number in (tasks or {}).items():
             if name not in self._registry.tasks:
                 raise UnknownTask(name, self._registry.tasks)
-            most = optional_count(f"tasks[{name!r}]")(number)
-            self._running().chain.task_slots.tune(self._registry.tasks[name], most)
-        if concurrency is not None:
-            slots.concurrency = count_of("concurrency")(concurrency)
+            optional_count(f"tasks[{name!r}]")(number)
         for queue, number in (queues or {}).items():
-            slots.queues[check_name(queue, "queues")] = count_of(f"queues[{queue!r}]")(number)
+            count_of(f"queues[{check_name(queue, 'queues')!r}]")(number)
+        in_all = None if limit in (None, 0) else count_of("limit")(limit)
+        slots = chain.slots
+        slots.concurrency = slots.concurrency if concurrency is None else count_of("concurrency")(concurrency)
+        slots.queues.update(queues or {})
         if limit is not None:
-            slots.limit = None if limit == 0 else optional_count("limit")(limit)
-        self._running().chain.tuned()
+            slots.limit = in_all
+        for name, number in (tasks or {}).items():
+            chain.task_slots.tune(self._registry.tasks[name], number)
+        chain.tuned()
 
 
 def _distinct(tasks: Mapping[str, Task[..., Any]]) -> list[Task[..., Any]]:

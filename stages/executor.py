@@ -105,8 +105,10 @@ class Executor:
             dry = await self._write(outcomes, items, free)
             if (items or free) and self._task_slots.are_used:
                 self._remember_full_tasks({event.queue for event in batch} | refilled, refilled.difference(dry))
-        while self._lane.losses != self._losses:  # at once: what a lost answer has claimed wakes nobody
+        if self._lane.losses != self._losses:  # at once: what a lost answer has claimed wakes nobody
             await self._reconcile()
+            if self._lane.losses != self._losses:  # others have lost answers meanwhile: after what else there is to do
+                self._inbox.nudge()
         for event in batch:
             self._demand.settle(event.queue, _slots_of(event))
         if self._heartbeat_is_due():

@@ -475,7 +475,8 @@ class WorkerPool:
     async def _see_through(self, worker: _Worker, run: Run, scope: anyio.CancelScope) -> bool:
         """Carry a suspended run to its end. False: it has swallowed its cancellation."""
         self._set_active(worker, False)
-        self._arm(run)
+        if run.conclusion is None:  # else only hooks are left, which have a grace of their own
+            self._arm(run)
         # Two, so that a wave of runs that all suspend is under way in a few turns of the loop.
         for _ in range(min(2, len(self._waiting) - self._active)):
             self._wake_worker()

@@ -29,7 +29,7 @@ from clepsydra import (
     Task,
     current_execution,
 )
-from clepsydra.model.events import HookFailed
+from clepsydra.model.events import HookFailed, StageRestarted
 from clepsydra.model.job import make_work
 from clepsydra.storage.protocol import NewExecution
 
@@ -103,6 +103,29 @@ def in_async(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args)
 
     return suspending
+
+
+async def test_hooks_of_what_has_ended_at_once_have_their_own_time() -> None:
+    world = World()
+    ended: list[str] = []
+
+    async def teardown() -> None:
+        await current_execution().sleep(3)
+        ended.append("teardown")
+
+    async def quick() -> None:
+        ended.append("quick")
+
+    task = Task(quick, "quick", on_teardown=teardown)
+    scheduler = world.scheduler(tasks=[task])
+    heard = Heard(scheduler)
+    async with scheduler:
+        handle = await scheduler.enqueue(task.call(), timeout=1)
+        await world.pass_time(10)
+        assert await handle.state() is State.SUCCEEDED
+
+    assert ended == ["quick", "teardown"]
+    assert heard.of(StageRestarted) == []
 
 
 @pytest.fixture(params=KINDS)

@@ -281,6 +281,9 @@ async def test_it_cannot_be_entered_twice_at_once() -> None:
     async with world.running_with(world.job("tick", Every(1))) as scheduler:
         with pytest.raises(SchedulerNotRunning, match="already"):
             await scheduler.run()
+        with pytest.raises(SchedulerNotRunning, match="already"):
+            async with scheduler:
+                pass
         await world.pass_time(1)
 
     assert world.times("tick") == [1]

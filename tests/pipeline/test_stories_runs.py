@@ -293,6 +293,19 @@ async def test_tune_takes_effect_at_once_for_what_starts() -> None:
         scheduler.stop(hard=True)
 
 
+async def test_tune_takes_all_that_it_is_given_or_none() -> None:
+    world = World(stages=slots(1))
+    async with world.running_with() as scheduler:
+        await scheduler.enqueue([world.tasks["work"].call(seconds=10) for _ in range(20)])
+        await world.pass_time(1)
+        for wrong in ({"queues": {"other": 0}}, {"limit": -1}, {"tasks": {"work": 0}}):
+            with pytest.raises(InvalidArgument):
+                scheduler.tune(concurrency=5, **wrong)  # type: ignore[arg-type]  # one at a time
+        await world.pass_time(1)
+        assert world.running == 1
+        scheduler.stop(hard=True)
+
+
 async def test_jq12_a_higher_priority_starts_first() -> None:
     world = World(stages=slots(1))
     async with world.running_with() as scheduler:
