@@ -1,7 +1,8 @@
 """The command `clepsydra`: what it understands, and how it ends.
 
 Results go to standard output, errors to standard error as one line; `--debug` shows where they came from. Exit codes
-are in `errors.py`. What a command does stands in a module of its own; this one knows only their names and options.
+are in `errors.py`. What a command does stands in a module of its own; this one knows only their names and options,
+and `COMMANDS` has a line for each.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import NoReturn, TypeAlias
+from typing import Final
 
 from .. import ClepsydraError
+from .arguments import AddCommand, Parser, add_backend, add_command, add_target, count_up_to, seconds
 from .check import check
-from .errors import BY_SIGNAL, PROBLEM, USAGE, CommandError
+from .errors import BY_SIGNAL, PROBLEM, CommandError
 from .output import NOBODY_READS, forget_stdout
 from .run import run
-from .target import EXAMPLE
 from .upcoming import MOST, next_times
 from .watcher import demo
 from .words import Paint
@@ -53,17 +54,9 @@ def _failed(error: Exception, code: int, arguments: Sequence[str] | None) -> int
     return code
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and where to read on."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"clepsydra: error: {message} (see '{self.prog} --help')", file=sys.stderr)
-        raise SystemExit(USAGE)
-
-
 def parser() -> argparse.ArgumentParser:
     """All that the command line understands."""
-    top = _Parser(
+    top = Parser(
         prog="clepsydra",
         description="A supervised, back-pressured job scheduler for async Python.",
         epilog=_EXIT_CODES,
@@ -71,8 +64,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"clepsydra {_version()}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add_command in (_add_run, _add_next, _add_check, _add_demo):
-        add_command(commands.add_parser)
+    for add in COMMANDS:
+        add(commands.add_parser)
     return top
 
 
@@ -83,28 +76,8 @@ def _version() -> str:
         return "(not installed)"
 
 
-AddCommand: TypeAlias = Callable[..., argparse.ArgumentParser]
-
-
-def _command(
-    add: AddCommand,
-    name: str,
-    does: Callable[[argparse.Namespace], int],
-    summary: str,
-    more: str = "",
-) -> argparse.ArgumentParser:
-    command = add(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}. {more}".rstrip(),
-    )
-    command.set_defaults(command=does)
-    command.add_argument("--debug", action="store_true", help="show where an error came from")
-    return command
-
-
 def _add_run(add: AddCommand) -> None:
-    command = _command(
+    command = add_command(
         add,
         "run",
         run,
@@ -112,8 +85,8 @@ def _add_run(add: AddCommand) -> None:
         "The first signal drains: nothing new is started, and what runs has the grace of the settings. The second one "
         "cancels what still runs. One line is printed for each run.",
     )
-    _add_target(command)
-    _add_backend(command)
+    add_target(command)
+    add_backend(command)
     command.add_argument("-q", "--quiet", action="store_true", help="print no lines for runs that went well")
     levels = ("debug", "info", "warning", "error")
     command.add_argument(
@@ -125,64 +98,45 @@ def _add_run(add: AddCommand) -> None:
 
 
 def _add_next(add: AddCommand) -> None:
-    command = _command(add, "next", next_times, "show when a cron expression runs")
+    command = add_command(add, "next", next_times, "show when a cron expression runs")
     command.add_argument("expr", metavar="EXPR", help="in quotes: '*/5 * * * *', '0 30 9 * * MON-FRI', @daily")
     command.add_argument("--tz", default="UTC", help="its time zone, such as Europe/Zurich (default: UTC)")
-    command.add_argument("--count", type=_count, default=5, help="how many times (default: 5)")
+    command.add_argument("--count", type=count_up_to(MOST), default=5, help="how many times (default: 5)")
     command.add_argument("--from", dest="start", metavar="TIME", help="after this time, in its zone (default: now)")
     command.add_argument("--name", default="", help="the job's name, from which H draws")
 
 
 def _add_check(add: AddCommand) -> None:
-    command = _command(
+    command = add_command(
         add,
         "check",
         lambda arguments: check(arguments, Paint(sys.stdout)),
         "validate a scheduler's jobs without running them",
         "The module is imported; no store is opened and nothing runs.",
     )
-    _add_target(command)
+    add_target(command)
     command.add_argument("--strict", action="store_true", help="warnings fail the check as errors do")
 
 
 def _add_demo(add: AddCommand) -> None:
-    command = _command(
+    command = add_command(
         add,
         "demo",
         demo,
         "watch a small service at work: a watcher of this machine, on SQLite",
         "It remembers what it did: run it twice.",
     )
-    _add_backend(command)
+    add_backend(command)
     command.add_argument(
-        "--for", dest="seconds", metavar="SECONDS", type=_seconds, help="end after so long (default: at a signal)"
+        "--for", dest="seconds", metavar="SECONDS", type=seconds, help="end after so long (default: at a signal)"
     )
     command.add_argument("--db", metavar="PATH", help="its database (default: a file in the temporary directory)")
 
 
-def _add_target(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "target", metavar="MODULE:SCHEDULER", help=f"such as {EXAMPLE}; a function that makes it will do"
-    )
-
-
-def _add_backend(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--backend", choices=("asyncio", "trio"), default="asyncio", help="the event loop (default: asyncio)"
-    )
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= MOST:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 to {MOST}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds above 0")
-    return seconds
+COMMANDS: Final[tuple[Callable[[AddCommand], object], ...]] = (
+    _add_run,
+    _add_next,
+    _add_check,
+    _add_demo,
+)
+"""What adds each command, in the order in which `--help` shows them."""
