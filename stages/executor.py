@@ -8,7 +8,8 @@ executor asks the pool what runs, compares it with what the store has for this n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from ..model import events
@@ -102,9 +103,11 @@ class Executor:
         items, free = self._wanted(batch)
         refilled = self._refill(free)
         if outcomes or items or free:
-            dry = await self._write(outcomes, items, free)
-            if (items or free) and self._task_slots.are_used:
-                self._remember_full_tasks({event.queue for event in batch} | refilled, refilled.difference(dry))
+            rooms = self._rooms()
+            started = await self._write(outcomes, items, free, rooms)
+            if (items or free) and rooms:
+                self._task_slots.asked({event.queue for event in batch} | refilled, _left_of(rooms, started.claims))
+                self._ask_for_more(refilled.difference(started.dry))
         if self._lane.losses != self._losses:  # at once: what a lost answer has claimed wakes nobody
             await self._reconcile()
             if self._lane.losses != self._losses:  # others have lost answers meanwhile: after what else there is to do
@@ -156,9 +159,8 @@ class Executor:
                 self._demand.want(queue, self._clock.now())
         return refilled
 
-    def _remember_full_tasks(self, queues: set[str], not_dry: set[str]) -> None:
-        """These queues were asked; what waits there for a task that is full is asked for when it has room again."""
-        self._task_slots.asked(queues, self._rooms())
+    def _ask_for_more(self, not_dry: set[str]) -> None:
+        """These queues had more; what waits there for a task that is full is asked for when it has room again."""
         for queue in not_dry:
             if not self._task_slots.remembers(queue):  # others were before them
                 self._demand.want(queue, self._clock.now())
@@ -178,9 +180,11 @@ class Executor:
 
     # ---- the store
 
-    async def _write(self, outcomes: Sequence[Outcome], items: Sequence[str], free: dict[str, int]) -> Collection[str]:
-        """Record outcomes and claim. Gives the queues of which no more was there."""
-        tasks, rooms = self._pool.task_names(), self._rooms()
+    async def _write(
+        self, outcomes: Sequence[Outcome], items: Sequence[str], free: dict[str, int], rooms: Sequence[TaskRoom]
+    ) -> Started:
+        """Record outcomes and claim."""
+        tasks = self._pool.task_names()
 
         def both(store: Storage) -> tuple[Finished, Started]:
             now = self._clock.now()  # asked at each try: what has expired while the store was away is not started
@@ -196,10 +200,10 @@ class Executor:
             log.error("the store refuses outcomes as they are, each is tried alone: %s", error)
             await self._record_one_by_one(outcomes)
             self._leave_for_later([WorkReady(queue, 1) for queue in free])
-            return ()
+            return Started()
         self._recorded(outcomes, finished)
         self._launch(started)
-        return started.dry
+        return started
 
     async def _record_one_by_one(self, outcomes: Sequence[Outcome]) -> None:
         """One outcome that the store cannot take must not keep the others, or crash this stage again and again."""
@@ -310,6 +314,12 @@ def _refused(claim: Claim, at: Instant) -> events.OutcomeRefused:
         labels=claim.work.labels,
         attempt_id=claim.attempt_id,
     )
+
+
+def _left_of(rooms: Sequence[TaskRoom], claims: Sequence[Claim]) -> Sequence[TaskRoom]:
+    """What the store has left of the room that it was told of. (What has ended meanwhile is found at the next turn.)"""
+    started = Counter(claim.work.task for claim in claims)
+    return [TaskRoom(one.names, one.room - sum(started[name] for name in one.names)) for one in rooms]
 
 
 def _slots_of(event: PlacedEvent) -> int:
