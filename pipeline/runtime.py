@@ -1,8 +1,8 @@
 """One run of a scheduler: open the store, start the chain, wait for the word to stop, drain, close.
 
-The host must not be hurt. A cancellation from outside is heard by one small task, and everything else is shielded from
-it until the drain is over, which is bounded by the grace. A chain whose restart budget is spent ends the run with one
-error.
+The host must not be hurt. A cancellation from outside is heard by one small task, and everything else is in another
+that is shielded from it until the drain is over, which is bounded by the grace. A chain whose restart budget is spent
+ends the run with one error.
 """
 
 from __future__ import annotations
@@ -51,21 +51,33 @@ class Runtime:
         try:
             async with anyio.create_task_group() as outside:
                 outside.start_soon(self._listen_for_cancellation)
-                with anyio.CancelScope(shield=True):
-                    await self._live(prepare, task_status)
-                outside.cancel_scope.cancel()
+                # In a task of its own: asyncio's own cancellation of the host's task is stopped by no shield.
+                outside.start_soon(self._live_shielded, prepare, task_status, outside.cancel_scope)
         except BaseExceptionGroup as group:
             error = _alone(group)
             raise error from error.__cause__  # not from None, which would forget it
         finally:
-            self.ended.set()
-            self.chain.waiters.notify_all()
+            self._note_end()
 
     async def _listen_for_cancellation(self) -> None:
         try:
             await anyio.sleep_forever()
         finally:
             self.request_stop()
+
+    async def _live_shielded(
+        self, prepare: Callable[[], Awaitable[None]], task_status: TaskStatus[None], outside: anyio.CancelScope
+    ) -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._live(prepare, task_status)
+        finally:
+            self._note_end()
+        outside.cancel()
+
+    def _note_end(self) -> None:
+        self.ended.set()
+        self.chain.waiters.notify_all()
 
     async def _live(self, prepare: Callable[[], Awaitable[None]], task_status: TaskStatus[None]) -> None:
         foundation = Supervisor("storage", [Child("lane", self.lane.run)], clock=self._clock)

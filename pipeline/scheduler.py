@@ -212,10 +212,14 @@ class Scheduler(Jobs):
         group, runtime = self._entered, self._runtime_of_this_entry()
         self._entered = None
         runtime.request_stop()
-        with anyio.CancelScope(shield=True):
-            await self.clock.pass_until(runtime.ended)
-        if group is not None:
-            await group.__aexit__(None, None, None)
+        try:
+            with anyio.CancelScope(shield=True):
+                await self.clock.pass_until(runtime.ended)
+        finally:
+            # Before its end only asyncio's own cancellation gets here, through the shield: somebody is in a hurry.
+            runtime.request_stop(hard=not runtime.ended.is_set())
+            if group is not None:
+                await group.__aexit__(None, None, None)
         if runtime.failure is not None and error is None:
             raise runtime.failure
 

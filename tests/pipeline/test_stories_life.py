@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anyio
@@ -37,6 +38,7 @@ from clepsydra.model.events import (
     JobUpdated,
     StageRestarted,
 )
+from clepsydra.model.filters import EVERY_EXECUTION
 from clepsydra.storage.protocol import DeletedHistory
 
 from .support import FaultyStorage, Heard, World, chain_of, executions_of, kinds, slots, states, violations
@@ -262,6 +264,56 @@ async def test_cancelling_the_task_that_runs_it_drains() -> None:
 
     assert world.ended == ["slow"]
     assert scheduler.health().status == "stopped"
+
+
+async def test_asyncio_cancelling_the_task_itself_drains_as_well(anyio_backend: str) -> None:
+    if anyio_backend != "asyncio":
+        pytest.skip("trio has no such cancellation")
+    world = World()
+    scheduler = world.scheduler(world.job("slow", Once(world.at(1)), "work", args={"seconds": 5}))
+    host = asyncio.create_task(scheduler.run())
+    await world.pass_time(2)
+
+    for _ in range(2):
+        host.cancel()
+        await world.pass_time(2)
+        assert not host.done()
+    await world.pass_time(2)
+    with pytest.raises(asyncio.CancelledError):
+        await host
+
+    assert world.ended == ["slow"]
+    assert world.storage.stats(EVERY_EXECUTION)[State.SUCCEEDED] == 1
+
+
+async def test_cancelled_by_asyncio_again_while_it_ends_it_hurries_and_records_what_it_cuts_off(
+    anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if anyio_backend != "asyncio":
+        pytest.skip("trio has no such cancellation")
+    world = World()
+    entered, tasks_before = anyio.Event(), asyncio.all_tasks()
+
+    async def host() -> None:
+        async with world.running_with(world.job("hung", Once(world.at(1)), "wait")):
+            entered.set()
+            await anyio.sleep_forever()
+
+    hosting = asyncio.create_task(host())
+    await entered.wait()
+    await world.pass_time(2)
+
+    monkeypatch.setattr(world.clock, "pass_until", anyio.Event.wait)  # this test moves it
+    hosting.cancel()
+    await world.pass_time(1)
+    assert not hosting.done()
+    hosting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hosting
+
+    assert world.cut == ["hung"]
+    assert world.storage.stats(EVERY_EXECUTION)[State.PENDING] == 1
+    assert asyncio.all_tasks() == tasks_before
 
 
 async def test_jq23_a_scheduler_can_be_entered_again() -> None:
