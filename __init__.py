@@ -57,6 +57,7 @@ from .stages.running import Run, current_execution
 from .storage.memory import MemoryStorage
 from .storage.protocol import JobPage, Page, Storage, TaskRow
 from .storage.sqlite import SQLiteStorage
+from .storage.urls import postgres_storage, storage_at
 from .storage.verifying import verify_store
 
 if TYPE_CHECKING:
@@ -64,18 +65,10 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """`PostgresStorage` needs psycopg, an extra: it is imported when it is asked for."""
+        """`PostgresStorage` needs an extra: it is imported when it is asked for."""
         if name != "PostgresStorage":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        try:
-            from .storage.postgres import PostgresStorage
-        except ModuleNotFoundError as error:
-            if error.name != "psycopg":
-                raise
-            raise ImportError(
-                "PostgresStorage needs psycopg: pip install 'clepsydra[postgres]', or psycopg[binary]>=3.2 by itself"
-            ) from error
-        return PostgresStorage
+        return postgres_storage()
 
 
 __all__ = [
@@ -170,6 +163,7 @@ __all__ = [
     "Wait",
     "current_execution",
     "events",
+    "storage_at",
     "to_datetime",
     "to_instant",
     "transitions",

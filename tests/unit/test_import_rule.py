@@ -1,8 +1,8 @@
 """Imports point down: model <- storage <- stages <- pipeline <- the face <- console, testing.
 
 And within that, finer: a stage knows no other stage and no adapter, one file knows the whole chain, one file knows the
-default adapter. What the package imports is read from its source. Modules are named below the root (`stages.executor`),
-and the face, `clepsydra/__init__.py`, is called `face`.
+default adapter, and one knows all of them by URL. What the package imports is read from its source. Modules are named
+below the root (`stages.executor`), and the face, `clepsydra/__init__.py`, is called `face`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ STAGES = {f"stages.{name}" for name in ("job_broadcaster", "execution_broadcaste
 ADAPTERS = {f"storage.{name}" for name in ("memory", "sqlite", "postgres")}
 THE_CHAIN = "pipeline.wiring"
 THE_DEFAULT_ADAPTER = "pipeline.scheduler"
+ADAPTERS_BY_URL = "storage.urls"
 KNOWS_CRONITER = "model.cron"
 STORAGE_FOR_TESTS = {"storage.protocol", "storage.conformance"}
 EXECUTABLE_WHEN_READ = {"pickle", "_pickle", "cloudpickle", "dill", "jsonpickle", "marshal", "shelve"}
@@ -64,8 +65,8 @@ def objection(importer: str, target: str) -> str | None:
     if layer == "testing" and below == "storage" and target not in STORAGE_FOR_TESTS:
         return "testing knows of the storage only the protocol and the conformance checks"
     adapter = adapter_of(target)
-    if adapter and adapter != adapter_of(importer) and importer not in (THE_DEFAULT_ADAPTER, "face"):
-        return "adapters are known to pipeline.scheduler and to the face only"
+    if adapter and adapter != adapter_of(importer) and importer not in (THE_DEFAULT_ADAPTER, ADAPTERS_BY_URL, "face"):
+        return "adapters are known to pipeline.scheduler, to storage.urls and to the face only"
     return None
 
 
@@ -119,6 +120,7 @@ def test_the_rule_refuses(importer: str, target: str) -> None:
         ("pipeline.wiring", "stages.executor"),
         ("pipeline.scheduler", "storage.memory"),
         ("face", "storage.sqlite"),
+        ("storage.urls", "storage.postgres"),
         ("console.main", "face"),
         ("testing.clock", "model.clock"),
         ("testing.contract", "storage.conformance"),
