@@ -209,17 +209,18 @@ class Jobs(Executions):
         """Give the job broadcaster a command, and wait for its answer until the deadline."""
         chain = runtime.chain
         left = command.deadline - self.clock.monotonic()
-        answered = False
         with self.clock.wake_after(left) as waiting:
             async with chain.mailbox.room:
                 chain.mailbox.put(command)
                 chain.commands.nudge()
-                await command.done.wait()
-                answered = True
+                try:
+                    await command.done.wait()
+                finally:
+                    if not command.done.is_set():
+                        chain.mailbox.give_up(command)
         if waiting.fired:
             self.clock.activity.ended()
-        if not answered:
-            command.given_up = True
+        if not command.done.is_set():
             raise StoreBusy(
                 f"the store has not answered within {self._stages.command_deadline.total_seconds():g} s; "
                 "whether the change was made is not known yet, and it may be repeated"

@@ -106,6 +106,12 @@ class Mailbox:
         for _ in commands:
             self._waiting.popleft()
 
+    def give_up(self, command: AnyCommand) -> None:
+        """Nobody waits for its answer any more. What has been begun stays until it is answered."""
+        command.given_up = True
+        if not command.taken and command in self._waiting:
+            self._waiting.remove(command)
+
     def fail_all(self, error: BaseException) -> None:
         """Nobody will answer any more."""
         while self._waiting:

@@ -131,7 +131,7 @@ class JobBroadcaster:
             await self._load()
             while True:
                 # What the incarnation before had begun comes first: commands are idempotent by the ids they carry.
-                await self._serve(self._mailbox.first(_MOST_AT_ONCE))
+                await self._serve()
                 if self._wants_sync or self._until_poll() == 0.0:
                     await self._sync()
                 self._publish()
@@ -149,8 +149,9 @@ class JobBroadcaster:
         self._wants_snapshot = True
         self._publish()
 
-    async def _serve(self, commands: list[AnyCommand]) -> None:
-        while commands:
+    async def _serve(self) -> None:
+        left = _MOST_AT_ONCE
+        while commands := self._mailbox.first(left):  # anew each time: callers may have given up meanwhile
             together = _that_go_together(commands)
             for command in together:
                 command.taken += 1
@@ -160,7 +161,7 @@ class JobBroadcaster:
             else:
                 await self._answer(together)
             self._mailbox.answered(together)
-            del commands[: len(together)]
+            left -= len(together)
             self._publish()
 
     async def _answer(self, commands: Sequence[AnyCommand]) -> None:
@@ -188,6 +189,8 @@ class JobBroadcaster:
 
     async def _put(self, commands: Sequence[PutJobs]) -> None:
         wanted = [command for command in commands if not command.given_up]
+        if not wanted:
+            return
         new = [
             NewJob(job_id, job, command.declared, self._known_revision(job.name), command.create_only)
             for command in wanted

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
-from clepsydra import Every, Kind, Misfire, Once, Retry, State, StoreBusy, StoreUnavailable
+from clepsydra import Every, JobState, Kind, Misfire, Once, Retry, State, StoreBusy, StoreUnavailable
 from clepsydra.model.events import StageRestarted, StoreDegraded, StoreRecovered
 
-from .support import FaultyStorage, Heard, World, executions_of, grid, kinds, slots, violations
+from .support import FaultyStorage, Heard, World, chain_of, executions_of, grid, kinds, slots, violations
 
 pytestmark = pytest.mark.anyio
 
@@ -63,6 +65,32 @@ async def test_commands_raise_at_their_deadline_during_an_outage_and_succeed_aft
         await world.pass_time(10)
         assert len(world.ran) == before
         assert await violations(scheduler) == []
+
+
+async def test_a_caller_who_is_cancelled_takes_back_a_command_that_is_not_begun() -> None:
+    store = FaultyStorage()
+    world = World(storage=store.storage)
+    async with world.running_with(world.job("tick", Every(1))) as scheduler, anyio.create_task_group() as group:
+        store.down = away
+        group.start_soon(scheduler.pause_job, "tick")  # it is begun, and waits for the store
+        await world.clock.settle()
+        for impatient in (lambda: scheduler.remove_job("tick"), lambda: scheduler.add_job(world.job("new"))):
+            with anyio.CancelScope() as waiting:
+                group.start_soon(_cancel, waiting)
+                await impatient()
+            assert waiting.cancelled_caught
+        assert len(chain_of(scheduler).mailbox) == 1
+        store.down = None
+        await world.pass_time(5)
+
+        assert [(record.name, record.state) for record in scheduler.jobs] == [("tick", JobState.PAUSED)]
+        assert len(chain_of(scheduler).mailbox) == 0
+
+
+async def _cancel(waiting: anyio.CancelScope) -> None:
+    for _ in range(10):
+        await checkpoint()
+    waiting.cancel()
 
 
 async def test_a_running_task_can_be_cancelled_while_the_store_is_away() -> None:
