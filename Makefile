@@ -1,7 +1,7 @@
 # Needs make and any Python >= 3.11. Everything else is installed into .venv, by tools/environment.py, when it is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format coverage clean
+.PHONY: help run test check format coverage bench clean
 
 # The first one that really runs: a version manager's shim may exist and fail.
 PYTHON = $(shell for candidate in python3.13 python3.12 python3.11 python3; do \
@@ -33,6 +33,10 @@ coverage: ## run the tests and list the lines that none of them reaches
 	$(ENVIRONMENT) dev
 	@.venv/bin/coverage run -m pytest $(ARGS)
 	@.venv/bin/coverage report --show-missing --skip-covered
+
+bench: ## measure beside the peers, into docs/performance/; ARGS="fan_out drain --rounds 7" for some questions, ARGS=--list
+	$(ENVIRONMENT) bench
+	@.venv/bin/python benchmarks $(ARGS)
 
 clean: ## remove the environment and everything else that was made here
 	rm -rf .venv build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -25,11 +25,10 @@ _TOLD = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "w
 
 
 @contextmanager
-def postgres_server() -> Generator[None]:
-    """A server, for `postgres_database` here and in the processes that this one starts."""
+def postgres_server() -> Generator[str]:
+    """A server, described, for `postgres_database` here and in the processes that this one starts."""
     if os.environ.get(GIVEN):
-        _describe(os.environ[GIVEN])
-        yield
+        yield _described(os.environ[GIVEN])
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it asks for directories that a machine without a desktop does not have
@@ -37,19 +36,18 @@ def postgres_server() -> Generator[None]:
         server = wheel.get_server(mkdtemp(prefix="clepsydra-bench-"), cleanup_mode="delete")
     try:
         os.environ[GIVEN] = server.get_uri()
-        _describe(os.environ[GIVEN])
-        yield
+        yield _described(os.environ[GIVEN])
     finally:
         os.environ.pop(GIVEN, None)
         server.cleanup()
 
 
-def _describe(dsn: str) -> None:
+def _described(dsn: str) -> str:
     with psycopg.connect(dsn) as connection:
         told = {name: str(connection.execute(f"SHOW {name}".encode()).fetchall()[0][0]) for name in _TOLD}
-    print("PostgreSQL: " + ", ".join(f"{name} {value}" for name, value in told.items()))
     if told["fsync"] != "on" or told["synchronous_commit"] != "on":
         raise SystemExit("this server does not sync the disk at each commit: what it reaches says nothing")
+    return "PostgreSQL: " + ", ".join(f"{name} {value}" for name, value in told.items()) + "."
 
 
 @contextmanager

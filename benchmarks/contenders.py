@@ -1,0 +1,98 @@
+"""The words in which a script declares its question: who is measured, and what is to be reached.
+
+A contender is a function from a size to numbers by name. `peer` and `limit` say beside it what a reader has to know;
+a plain function is described by the first line of its docstring, and its part told by its name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from attrs import frozen
+
+Measure = Callable[[int], Mapping[str, float]]
+Role = Literal["ours", "peer", "limit"]
+
+
+@frozen
+class Contender:
+    """Measures once when it is called, like the function that it holds."""
+
+    measure: Measure
+    role: Role
+    configured: str
+    """In words: what it was told to do, and what it was left to do by default."""
+    requirement: str = ""
+    """The peer whose version is told: a name in `peers.REQUIREMENTS`, or a distribution installed here."""
+    most: int | None = None
+    """Larger sizes would take it too long."""
+
+    def __call__(self, size: int) -> Mapping[str, float]:
+        return self.measure(size)
+
+
+def peer(measure: Measure, requirement: str, configured: str, *, most: int | None = None) -> Contender:
+    """Another program that answers the question."""
+    return Contender(measure, "peer", configured, requirement, most)
+
+
+def limit(measure: Measure, configured: str) -> Contender:
+    """The least program that gives the same answer."""
+    return Contender(measure, "limit", configured)
+
+
+def described(name: str, measure: Measure) -> Contender:
+    """Whatever a script gave as its contender of that name."""
+    if isinstance(measure, Contender):
+        return measure
+    about: object = getattr(measure, "func", measure)  # of a partial, the function in it
+    words = (inspect.getdoc(about) or "").split("\n\n")[0].replace("\n", " ")
+    if name.startswith("clepsydra"):
+        return Contender(measure, "ours", words, "clepsydra")
+    return Contender(measure, "limit" if name.startswith("bare") else "peer", words)
+
+
+@frozen(kw_only=True)
+class Bar:
+    """What a measure is to reach: a number, or so many times what another contender or measure reached."""
+
+    measure: str
+    at_most: float | None = None
+    at_least: float | None = None
+    of: str = "clepsydra"
+    """Whose measure it is."""
+    beside: str | None = None
+    """The contender whose median is multiplied; without it (and without `than`) the bar is a plain number."""
+    than: str | None = None
+    """The measure that is multiplied, where it is another one."""
+    group: str | None = None
+    """Without it, each group in which the measure is."""
+    size: int | None = None
+    """Without it, the largest at which both were measured."""
+
+    def __attrs_post_init__(self) -> None:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError(f"a bar on {self.measure!r} takes one of at_most and at_least")
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether the bar depends on what was measured beside."""
+        return self.beside is not None or self.than is not None
+
+    @property
+    def words(self) -> str:
+        """As a reader would say it."""
+        kind, factor = ("at most", self.at_most) if self.at_most is not None else ("at least", self.at_least)
+        if not self.is_relative:
+            return f"{self.measure}: {kind} {factor:g}"
+        whose = f"that of {self.beside}" if self.beside else "its own"
+        what = whose if self.than is None else f"{whose}: {self.than}"
+        return f"{self.measure}: {kind} {_factor(factor or 0)} {what}"
+
+
+def _factor(factor: float) -> str:
+    """A part of something as a fraction, as long as it is a round one."""
+    below = 1 / factor if 0 < factor < 1 else 0
+    return f"1/{below:.0f}" if below and abs(below - round(below)) < 1e-9 else f"{factor:g} times"

@@ -1,0 +1,273 @@
+"""Draws the results as SVG: dots with their ranges, or lines over the sizes. Same results, same bytes.
+
+Drawn by matplotlib in colours that stand for roles; they are then replaced by variables of a style sheet that has a
+light and a dark set, so that the one file suits both kinds of pages.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from pages import number
+from results import Group, Page, Row, Table
+
+# Drawn with the first; shown with the second on a light page and with the third on a dark one.
+INK = ("#000001", "#1f2328", "#e6edf3")
+QUIET = ("#000002", "#59636e", "#9198a1")
+GRID = ("#000003", "#d8dee4", "#2f353d")
+PAPER = ("#000004", "#ffffff", "#0d1117")
+OURS = ("#000005", "#0b6bcb", "#4c9dff")
+LIMIT = ("#000006", "#2a7f3f", "#56b870")
+PEERS = (
+    ("#000007", "#b3541e", "#e8935a"),
+    ("#000008", "#8250a8", "#bf8fe6"),
+    ("#000009", "#9a6700", "#d8a82a"),
+    ("#00000a", "#b4234f", "#f0758f"),
+    ("#00000b", "#4c6a72", "#8fb3bd"),
+    ("#00000c", "#6b5b3e", "#b8a685"),
+    ("#00000d", "#4a55b5", "#929cf0"),
+    ("#00000e", "#00776c", "#45b8ac"),
+)
+COLOURS = (INK, QUIET, GRID, PAPER, OURS, LIMIT, *PEERS)
+MARKERS = "sDv^PXp*<>"
+
+_WIDE = 7.6
+_ROW = 0.235
+_LARGE_RATIO = 12
+"""A measure that spans more than that is drawn on a logarithmic scale."""
+_FEW_DECADES = 300
+"""One that spans less than that has marks at 2 and 5, too."""
+
+
+def svg(results: Page) -> str:
+    """The drawing of a question."""
+    settings = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "clepsydra",
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
+        "font.size": 8.5,
+        "axes.facecolor": "none",
+        "axes.edgecolor": GRID[0],
+        "axes.linewidth": 0.8,
+        "text.color": INK[0],
+        "axes.labelcolor": QUIET[0],
+        "xtick.color": QUIET[0],
+        "ytick.color": QUIET[0],
+        "grid.color": GRID[0],
+        "grid.linewidth": 0.7,
+    }
+    with import_module("matplotlib").rc_context(settings):
+        figure = _lines(results) if _is_a_curve(results) else _dots(results)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, facecolor=PAPER[0])
+    return _with_style(file.getvalue())
+
+
+def _is_a_curve(results: Page) -> bool:
+    return len({row["size"] for group in results["groups"] for table in group["tables"] for row in table["rows"]}) > 1
+
+
+def _plotted(group: Group, results: Page) -> list[Table]:
+    tables = [table for table in group["tables"] if table["rows"]]
+    return [table for table in tables if not results["plotted"] or table["measure"] in results["plotted"]]
+
+
+def _colours(results: Page) -> Mapping[str, tuple[str, str]]:
+    """A colour and a marker for each contender, the same in all groups."""
+    roles = {name: about["role"] for group in results["groups"] for name, about in group["contenders"].items()}
+    peers = [name for name, role in roles.items() if role == "peer"]
+    chosen: dict[str, tuple[str, str]] = {}
+    for name, role in roles.items():
+        if role == "peer":
+            place = peers.index(name)
+            chosen[name] = (PEERS[place % len(PEERS)][0], MARKERS[place % len(MARKERS)])
+        else:
+            chosen[name] = (OURS[0], "o") if role == "ours" else (LIMIT[0], "d")
+    return chosen
+
+
+# ---- one size: a panel for each measure of each group, a row for each contender
+
+
+def _dots(results: Page) -> Any:
+    panels = [(group, table) for group in results["groups"] for table in _plotted(group, results)]
+    rows = [len(table["rows"]) for _, table in panels]
+    above, below, between = 0.4, 0.12, 0.66
+    heights = [_ROW * (many + 0.6) for many in rows]
+    tall = above + sum(heights) + between * len(panels) + below
+    figure: Any = _matplotlib("figure").Figure(figsize=(_WIDE, tall))
+    _title(figure, results, tall)
+    left = _room_for(row["contender"] for _, table in panels for row in table["rows"])
+    top = tall - above
+    for (group, table), height in zip(panels, heights, strict=True):
+        top -= between * 0.55
+        axes = figure.add_axes((left, (top - height) / tall, 0.9 - left, height / tall))
+        _panel(axes, table, results, group["name"] if len(results["groups"]) > 1 else "")
+        top -= height + between * 0.45
+    return figure
+
+
+def _room_for(names: Any) -> float:
+    """The share of the width that the longest of them takes."""
+    return min(0.42, 0.035 + 0.0115 * max(map(len, names), default=10))
+
+
+def _title(figure: Any, results: Page, tall: float) -> None:
+    title = results["title"][:1].upper() + results["title"][1:]
+    figure.text(0.02, 1 - 0.25 / tall, title, fontsize=10.5, fontweight="bold", va="center")
+
+
+def _panel(axes: Any, table: Table, results: Page, group: str) -> None:
+    colours, rows = _colours(results), table["rows"]
+    for place, row in enumerate(rows):
+        colour, _ = colours[row["contender"]]
+        axes.plot((row["least"], row["most"]), (place, place), color=colour, linewidth=1.6, solid_capstyle="round")
+        axes.plot(row["median"], place, "o", color=colour, markersize=5.5)
+        axes.annotate(
+            number(row["median"]),
+            (row["most"], place),
+            xytext=(7, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7.5,
+            color=QUIET[0],
+        )
+    axes.set_yticks(range(len(rows)), [row["contender"] for row in rows])
+    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
+        label.set_color(INK[0])
+        label.set_fontweight("bold" if colours[row["contender"]][0] == OURS[0] else "normal")
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    _scale(axes.set_xscale, axes.set_xlim, rows)
+    _plain(axes, "x")
+    axes.tick_params(axis="y", length=0)
+    _heading(axes, table["measure"], results, group)
+
+
+def _heading(axes: Any, measure: str, results: Page, group: str) -> None:
+    better = "more" if "per second" in measure or measure in results["more_is_better"] else "less"
+    where = f"{group}: " if group else ""
+    axes.set_title(f"{where}{measure}", loc="left", fontsize=8.5, pad=5)
+    axes.set_title(f"{better} is better", loc="right", fontsize=7, pad=5, color=QUIET[0])
+
+
+def _scale(set_scale: Any, set_limits: Any, rows: Sequence[Row]) -> None:
+    least, most = min(row["least"] for row in rows), max(row["most"] for row in rows)
+    if least > 0 and most / least > _LARGE_RATIO:
+        set_scale("log")
+        set_limits(10 ** (math.log10(least) - 0.12), 10 ** (math.log10(most) + 0.12))
+    else:
+        set_limits(min(0, least * 1.05), max(most * 1.04, 1e-9))
+
+
+def _plain(axes: Any, grid: str) -> None:
+    ticker = _matplotlib("ticker")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(side == "left" and grid == "both")
+    axes.grid(axis=grid)
+    axes.set_axisbelow(True)
+    for axis in (axes.xaxis, axes.yaxis) if grid == "both" else (axes.xaxis,):
+        axis.set_major_formatter(ticker.FuncFormatter(_marked))
+        axis.set_minor_formatter(ticker.NullFormatter())
+        if axis.get_scale() == "log":
+            least, most = axis.get_view_interval()
+            axis.set_major_locator(
+                ticker.LogLocator(subs=(1, 2, 5) if most / least < _FEW_DECADES else (1,), numticks=12)
+            )
+            axis.set_minor_locator(ticker.NullLocator())
+    axes.tick_params(labelsize=7.5, color=GRID[0])
+
+
+def _marked(value: float, _: int) -> str:
+    text: str = number(value)
+    return text
+
+
+# ---- several sizes: a panel for each measure (down) of each group (across), a line for each contender
+
+
+def _lines(results: Page) -> Any:
+    grid = [_plotted(group, results) for group in results["groups"]]
+    measures = list(dict.fromkeys(table["measure"] for tables in grid for table in tables))
+    across, each = len(grid), 1.75
+    names = {row["contender"] for tables in grid for table in tables for row in table["rows"]}
+    legend_rows = math.ceil(len(names) / 4)
+    above, between, below = 0.55 + 0.2 * legend_rows, 0.62, 0.45
+    tall = above + len(measures) * (each + between) + below - between * 0.4
+    figure: Any = _matplotlib("figure").Figure(figsize=(max(_WIDE, 2.9 * across), tall))
+    _title(figure, results, tall)
+    width = 0.94 / across
+    for column, (group, tables) in enumerate(zip(results["groups"], grid, strict=True)):
+        by_measure = {table["measure"]: table for table in tables}
+        for place, measure in enumerate(measures):
+            if measure not in by_measure:
+                continue
+            bottom = tall - above - (place + 1) * each - place * between - 0.25
+            axes = figure.add_axes((0.07 + column * width, bottom / tall, width - 0.055, each / tall))
+            _curves(axes, by_measure[measure], results, group["name"] if across > 1 else "")
+            if place == len(measures) - 1:
+                axes.set_xlabel("size", fontsize=7.5)
+    _legend(figure, results, names, tall)
+    return figure
+
+
+def _curves(axes: Any, table: Table, results: Page, group: str) -> None:
+    colours = _colours(results)
+    for name in dict.fromkeys(row["contender"] for row in table["rows"]):
+        rows = sorted((row for row in table["rows"] if row["contender"] == name), key=lambda row: row["size"])
+        sizes, (colour, marker) = [row["size"] for row in rows], colours[name]
+        axes.fill_between(
+            sizes, [row["least"] for row in rows], [row["most"] for row in rows], color=colour, alpha=0.15, linewidth=0
+        )
+        axes.plot(sizes, [row["median"] for row in rows], color=colour, marker=marker, markersize=4, linewidth=1.4)
+    sizes = sorted({row["size"] for row in table["rows"]})
+    if sizes[-1] / sizes[0] > _LARGE_RATIO:
+        axes.set_xscale("log")
+    _scale(axes.set_yscale, axes.set_ylim, table["rows"])
+    _plain(axes, "both")
+    _heading(axes, table["measure"], results, group)
+
+
+def _legend(figure: Any, results: Page, names: set[str], tall: float) -> None:
+    line = _matplotlib("lines").Line2D
+    colours = {name: each for name, each in _colours(results).items() if name in names}
+    handles = [
+        line([], [], color=colour, marker=marker, markersize=4, linewidth=1.4) for colour, marker in colours.values()
+    ]
+    figure.legend(
+        handles,
+        list(colours),
+        loc="upper left",
+        bbox_to_anchor=(0.01, 1 - 0.36 / tall),
+        ncols=4,
+        frameon=False,
+        fontsize=8,
+        handlelength=1.6,
+        columnspacing=1.4,
+    )
+
+
+def _matplotlib(module: str) -> Any:
+    return import_module(f"matplotlib.{module}")  # of the bench group, not of the checks
+
+
+# ---- the colours
+
+
+def _with_style(drawn: str) -> str:
+    """The colours of the roles in place of those that it was drawn with."""
+    for place, (drawn_with, _, _) in enumerate(COLOURS):
+        drawn = drawn.replace(drawn_with, f"var(--c{place})")
+    light, dark = (
+        "".join(f"--c{place}:{colour[side]};" for place, colour in enumerate(COLOURS) if f"var(--c{place})" in drawn)
+        for side in (1, 2)
+    )
+    style = f"<style>svg{{{light}}}@media (prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
+    drawn = re.sub(r"<\?xml.*?<svg", "<svg", drawn, count=1, flags=re.DOTALL)
+    drawn = re.sub(r"font: ([^;\"]*)'DejaVu Sans', sans-serif", r"font: \1system-ui, 'DejaVu Sans', sans-serif", drawn)
+    return re.sub(r"(<svg[^>]*>)", lambda found: found[1] + "\n " + style, drawn, count=1)
