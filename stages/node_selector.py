@@ -2,7 +2,9 @@
 
 Most executions may run wherever there is room first and pass straight through. For the others the job's run strategy
 chooses among the nodes that are alive, and the store is told; what is for this node goes on to the executor, other
-nodes find theirs in the store. A choice that leads nowhere is a recorded verdict, not a crash. Keeps nothing.
+nodes find theirs in the store. Strategies are asked beside the stage's loop, so that later batches do not wait for
+theirs; how much is chosen for at once is bounded by the executor's credit. A choice that leads nowhere is a recorded
+verdict, not a crash.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import assert_never
 
 import anyio
+from anyio.abc import TaskStatus
 
 from ..model import events
 from ..model.clock import Clock
@@ -28,7 +31,7 @@ from .telling import tell_settled
 log = logging.getLogger("clepsydra.node_selector")
 
 _LONGEST_CHOICE = 10.0
-"""Seconds in which a run strategy has to choose: others wait behind it."""
+"""Seconds in which a run strategy has to choose."""
 
 
 class LiveNodes:
@@ -65,25 +68,31 @@ class NodeSelector:
     ) -> None:
         self._inbox, self._outbox = inbox, Outbox(outlet, batch)
         self._lane, self._clock, self._demand, self._nodes = lane, clock, demand, nodes
-        self._limiter = concurrency
+        self._limiter = anyio.Semaphore(concurrency)
+        self._choosing: set[str] = set()
         self._strategies, self._make_id, self._emit = strategies, make_id, emit
         self._demand_changed, self._settled = demand_changed, settled
 
     async def run(self) -> None:
         """Place until cancelled."""
         with self._inbox.attended():
-            while True:
-                batch = await self._inbox.receive()
-                await self._place(batch or [])
-                self._outbox.flush()
+            async with anyio.create_task_group() as group:
+                while True:
+                    batch = await self._inbox.receive()
+                    if to_choose := self._place(batch or []):
+                        await group.start(self._choose_and_store, to_choose)
+                    self._outbox.flush()
 
-    async def _place(self, batch: Sequence[DueEvent]) -> None:
+    def _place(self, batch: Sequence[DueEvent]) -> list[ExecutionDue | PlacementWanted]:
+        """Pass on what needs no choice. Gives the others."""
         here: dict[str, list[str]] = {}
         to_choose: list[ExecutionDue | PlacementWanted] = []
         for event in batch:
             match event:
                 case ExecutionDue() if isinstance(event.record.job.run_on, Local):
                     here.setdefault(event.queue, []).append(event.execution_id)
+                case PlacementWanted(execution_id) if execution_id in self._choosing:
+                    self._demand.placing.discard(execution_id)  # found in the store while it is being chosen for
                 case ExecutionDue() | PlacementWanted():
                     to_choose.append(event)
                 case WorkReady():
@@ -92,12 +101,23 @@ class NodeSelector:
                     assert_never(event)
         for queue, execution_ids in here.items():
             self._outbox.add(ExecutionsPlaced(queue, execution_ids))
-        if to_choose:
-            self._outbox.flush()  # what needs no choice does not wait for one
-            await self._choose_and_store(to_choose)
+        return to_choose
 
-    async def _choose_and_store(self, wanted: Sequence[ExecutionDue | PlacementWanted]) -> None:
-        placements = await self._choose_all(wanted)
+    async def _choose_and_store(
+        self, wanted: Sequence[ExecutionDue | PlacementWanted], *, task_status: TaskStatus[None]
+    ) -> None:
+        ids = [event.execution_id for event in wanted]
+        self._choosing.update(ids)
+        self._clock.activity.began()
+        task_status.started()
+        try:
+            await self._store(wanted, await self._choose_all(wanted))
+            self._outbox.flush()
+        finally:
+            self._choosing.difference_update(ids)
+            self._clock.activity.ended()
+
+    async def _store(self, wanted: Sequence[ExecutionDue | PlacementWanted], placements: Sequence[Placement]) -> None:
         now = self._clock.now()
         placed = await self._lane.write(lambda store: store.place(placements, now))
         queues = {
@@ -128,10 +148,9 @@ class NodeSelector:
 
     async def _choose_all(self, wanted: Sequence[ExecutionDue | PlacementWanted]) -> list[Placement]:
         placements: dict[str, Placement] = {}
-        slots = anyio.Semaphore(self._limiter)
 
         async def choose(event: ExecutionDue | PlacementWanted) -> None:
-            async with slots:
+            async with self._limiter:
                 placements[event.execution_id] = await self._choose(event)
 
         async with anyio.create_task_group() as group:

@@ -12,7 +12,7 @@ from clepsydra.model.events import StageRestarted
 from clepsydra.stages.execution_broadcaster import ExecutionBroadcaster
 from clepsydra.stages.messages import JobAdded, JobEvent, JobNews, JobRemoved
 
-from .support import FaultyStorage, Heard, World, chain_of, kinds, slots, states
+from .support import FaultyStorage, Heard, World, chain_of, grid, kinds, slots, states
 
 pytestmark = pytest.mark.anyio
 
@@ -185,15 +185,16 @@ async def test_a_strategy_that_exits_or_never_answers_harms_nobody() -> None:
 
     async with world.running_with(
         world.job("exits", Once(world.at(1)), run_on="exits"),
-        world.job("hangs", Once(world.at(1)), run_on="hangs"),
+        world.job("hangs", Once(world.at(1.5)), run_on="hangs"),
         world.job("tick", Every(1)),
-        strategies={"exits": Exits(), "hangs": Hangs()},
+        world.job("chosen", Every(1), run_on="here"),
+        strategies={"exits": Exits(), "hangs": Hangs(), "here": Asked("here")},
     ) as scheduler:
         await world.pass_time(30)
         assert await kinds(scheduler, "exits") == await kinds(scheduler, "hangs") == ["no_node"]
         assert scheduler.health().ok
 
-    assert world.times("tick")[-1] == 30
+    assert world.times("tick") == world.times("chosen") == grid(1, 30)
 
 
 async def test_a_full_queue_keeps_nobody_from_being_placed() -> None:
