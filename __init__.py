@@ -13,6 +13,7 @@ from .model import events
 from .model.calendar import Transition, transitions
 from .model.clock import Clock, SystemClock
 from .model.cron import Cron
+from .model.definitions import job_from_data, job_to_data
 from .model.errors import (
     ClepsydraError,
     DuplicateId,
@@ -163,6 +164,8 @@ __all__ = [
     "Wait",
     "current_execution",
     "events",
+    "job_from_data",
+    "job_to_data",
     "storage_at",
     "to_datetime",
     "to_instant",
