@@ -25,10 +25,6 @@ from .handles import ExecutionHandle, found
 from .options import EnqueueOptions, check_options, new_executions
 from .runtime import Runtime
 
-_BULK = 512
-"""New executions that a store in a thread takes in one go: a commit costs more than they do, and what is due waits for
-some milliseconds behind them.
-"""
 _POLL = 1.0
 
 
@@ -121,7 +117,7 @@ class Executions(Answers):
 
     async def _add(self, runtime: Runtime, items: Sequence[NewExecution]) -> Sequence[ExecutionHandle]:
         handles: list[ExecutionHandle] = []
-        size = BATCH if runtime.lane.is_direct else _BULK
+        size = BATCH * runtime.lane.batches
         for start in range(0, len(items), size):
             added = await self._write(partial(_add_executions, items=items[start : start + size], clock=self.clock))
             handles += await in_turns(ExecutionHandle(result.id, result.created, self) for result in added)

@@ -14,6 +14,8 @@ from functools import partial
 from itertools import islice
 from typing import assert_never
 
+from anyio.lowlevel import checkpoint
+
 from ..model import events
 from ..model.bound import BoundSchedule
 from ..model.clock import Clock
@@ -24,7 +26,7 @@ from ..model.instants import LAST, MILLISECOND, SECOND, Instant
 from ..model.job import JobRecord, JobState
 from ..storage.joining import joining
 from ..storage.lane import StorageLane
-from ..storage.protocol import Fire, Fired, Refusal, Settle, Storage
+from ..storage.protocol import Fire, Fired, Refusal, Settle, Settlement, Storage
 from .channel import Channel, Outbox
 from .demand import Demand
 from .messages import (
@@ -44,6 +46,7 @@ from .misfire import Entry, judge
 from .stored_work import StoredWork
 from .telling import tell_settled
 from .timeline import Timeline
+from .turns import in_batches
 
 log = logging.getLogger("clepsydra.execution_broadcaster")
 
@@ -82,6 +85,8 @@ class ExecutionBroadcaster:
     ) -> None:
         self._inbox, self._outbox = inbox, Outbox(outlet, batch)
         self._lane, self._clock, self._demand = lane, clock, demand
+        self._most = lane.batches * batch
+        """Fires, and slots for what is stored, in one turn."""
         self._batch, self._wait_cap, self._poll, self._booted = batch, wait_cap, poll, booted
         self._make_id, self._ask_for_snapshot, self._jobs_changed = make_id, ask_for_snapshot, jobs_changed
         self._settled, self._emit = settled, emit
@@ -277,9 +282,14 @@ class ExecutionBroadcaster:
         chosen = await self._choose(now)
         if not chosen:
             return
-        judged = self._judge(chosen, now)
+        judged: list[tuple[Entry, Fire]] = []
+        await in_batches(chosen, lambda some: judged.extend(self._judge(some, now)))
         fires = [fire for _, fire in judged]
         answer = await self._lane.write(lambda store: store.fire(fires, now))
+        await in_batches(judged, lambda some: self._take_answer(some, answer, now))
+        await self._after(answer, now)
+
+    def _take_answer(self, judged: Sequence[tuple[Entry, Fire]], answer: Fired, now: Instant) -> None:
         refused = answer.refused
         for entry, fire in judged:
             try:
@@ -289,7 +299,6 @@ class ExecutionBroadcaster:
                     self._fired(entry, fire, now)
             except Exception as error:
                 self._break(entry.record, error)
-        self._after(answer, now)
 
     def _judge(self, chosen: Sequence[Entry], now: Instant) -> list[tuple[Entry, Fire]]:
         judged: list[tuple[Entry, Fire]] = []
@@ -309,14 +318,23 @@ class ExecutionBroadcaster:
         self._turns += 1
         for index in range(len(queues)):
             queue = queues[(index + self._turns) % len(queues)]
-            room = min(self._demand.credit(queue), self._batch - len(chosen))
-            if room > 0:
-                chosen += await self._choose_from(queue, room, now)
+            room = min(self._demand.credit(queue), self._most - len(chosen))
+            if room <= 0:
+                continue
+            if self._stored.is_hot(queue):
+                chosen += await self._choose_beside_stored(queue, min(room, self._batch), now)
+            else:
+                chosen += await self._pop(queue, room)
         return chosen
 
-    async def _choose_from(self, queue: str, room: int, now: Instant) -> list[Entry]:
-        if not self._stored.is_hot(queue):
-            return self._timeline.pop(queue, room)
+    async def _pop(self, queue: str, room: int) -> list[Entry]:
+        popped = self._timeline.pop(queue, min(room, self._batch))
+        while len(popped) < room and self._timeline.head(queue) is not None:
+            await checkpoint()
+            popped += self._timeline.pop(queue, min(room - len(popped), self._batch))
+        return popped
+
+    async def _choose_beside_stored(self, queue: str, room: int, now: Instant) -> list[Entry]:
         # Each credit goes to the better of the overdue jobs and the store's ready work: that is the ready order.
         ready = await self._lane.read(lambda store: store.ready(now, room, queues=[queue]))
         ranks = [(-row.work.priority, row.due_at, row.id) for row in ready]
@@ -368,15 +386,20 @@ class ExecutionBroadcaster:
             self._forget(entry.record.id)
             self._jobs_changed()
 
-    def _after(self, answer: Fired, now: Instant) -> None:
-        if answer.settled:
-            self._settled(settlement.execution_id for settlement in answer.settled)
-            self._demand.note_settled(answer.settled, now)
+    async def _after(self, answer: Fired, now: Instant) -> None:
+        await in_batches(answer.settled, lambda some: self._note_settled(some, now))
         if answer.stopped:
-            for job_id in answer.stopped:
-                self._forget(job_id)
+            await in_batches(answer.stopped, self._forget_all)
             self._jobs_changed()
-        tell_settled(self._emit, answer.settled, now)
+
+    def _note_settled(self, settled: Sequence[Settlement], now: Instant) -> None:
+        self._settled(settlement.execution_id for settlement in settled)
+        self._demand.note_settled(settled, now)
+        tell_settled(self._emit, settled, now)
+
+    def _forget_all(self, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            self._forget(job_id)
 
     def _tell_settled(self, entry: Entry, fire: Fire, now: Instant) -> None:
         record = entry.record
@@ -400,11 +423,14 @@ class ExecutionBroadcaster:
     # ---- work that is in the store already
 
     def _offer_stored_work(self, now: Instant) -> None:
-        for queue in self._stored.hot():
-            credit = min(self._demand.credit(queue), self._batch)
+        left, queues = self._most, self._stored.hot()
+        for index in range(len(queues)):
+            queue = queues[(index + self._turns) % len(queues)]
+            credit = min(self._demand.credit(queue), left)
             if self._timeline.head(queue) is not None:
                 credit = min(credit, self._share.get(queue, 0))
             if credit > 0:
+                left -= credit
                 self._demand.sent(queue, credit)
                 self._outbox.add(WorkReady(queue, credit))
 

@@ -18,19 +18,19 @@ from ..model.errors import StoreError
 from ..model.execution import Ending, Execution, Outcome, State
 from ..model.instants import Instant
 from ..storage.lane import StorageLane
-from ..storage.protocol import Beat, BeatAnswer, Claim, Finished, Started, Storage, TaskRoom
+from ..storage.protocol import Beat, BeatAnswer, Claim, Finished, Settlement, Started, Storage, TaskRoom
 from .channel import Channel
 from .demand import Demand
 from .lease import Lease
 from .messages import ExecutionsPlaced, PlacedEvent, WorkReady
 from .slots import Slots, TaskSlots
 from .telling import tell_settled
+from .turns import BATCH, in_batches
 from .waiters import Waiters
 from .worker_pool import WorkerPool
 
 log = logging.getLogger("clepsydra.executor")
 
-_MOST_AT_ONCE = 64
 _PAGE = 500
 _ANSWERED_WITHIN = 4
 """Turns of the event loop in which the stages above answer to room, when they have ready work at hand."""
@@ -66,6 +66,8 @@ class Executor:
         self._task_slots = task_slots
         self._node_id, self._heartbeat, self._make_id = node_id, heartbeat, make_id
         self._demand_changed, self._emit = demand_changed, emit
+        self._most = lane.batches * BATCH
+        """Claims, and outcomes, in one write."""
         self._losses = 0
         self._beaten_at = clock.monotonic()
         self.claiming = True
@@ -82,7 +84,17 @@ class Executor:
             self._inbox.nudge()  # the one before may have left outcomes in the pool, of which it had been told
             while True:
                 batch = await self._inbox.receive(self._until_heartbeat())
-                await self._turn(batch or await self._answer())
+                await self._turn(await self._with_more(batch or await self._answer()))
+
+    async def _with_more(self, batch: Sequence[PlacedEvent]) -> Sequence[PlacedEvent]:
+        """What has come behind this batch as well, where one write takes more than one."""
+        events = list(batch)
+        while events and sum(map(_slots_of, events)) + BATCH <= self._most:
+            more = await self._inbox.receive(0)
+            if not more:
+                break
+            events += more
+        return events
 
     async def _answer(self) -> Sequence[PlacedEvent]:
         """What is to fill the room that has come free, if the stages above know that at once.
@@ -99,7 +111,7 @@ class Executor:
         return batch or []
 
     async def _turn(self, batch: Sequence[PlacedEvent]) -> None:
-        outcomes = self._pool.outcomes(_MOST_AT_ONCE)
+        outcomes = self._pool.outcomes(self._most)
         items, free = self._wanted(batch)
         refilled = self._refill(free)
         if outcomes or items or free:
@@ -117,18 +129,18 @@ class Executor:
         if self._heartbeat_is_due():
             await self._beat()
         self._publish()
-        if len(outcomes) == _MOST_AT_ONCE and self._pool.outcomes(1):
+        if len(outcomes) == self._most and self._pool.outcomes(1):
             self._inbox.nudge()  # others have their turn first
 
     def _wanted(self, batch: Sequence[PlacedEvent]) -> tuple[list[str], dict[str, int]]:
-        """What of a batch there is room for. What there is not stays pending in the store."""
+        """What of a batch there is room for, in the slots and in one write. The rest stays pending in the store."""
         items: list[str] = []
         free: dict[str, int] = {}
         if not self._may_claim():
             self._leave_for_later(batch)
             return items, free
         left: dict[str, int] = {}
-        in_all = self._slots.free_in_all(self._pool)
+        in_all = min(self._slots.free_in_all(self._pool), self._most)
         for event in batch:
             queue, wanted = event.queue, _slots_of(event)
             taken = min(wanted, left.setdefault(queue, self._slots.free(queue, self._pool)), in_all)
@@ -198,11 +210,12 @@ class Executor:
             if not outcomes:
                 raise
             log.error("the store refuses outcomes as they are, each is tried alone: %s", error)
+            self._pool.claims_have_come()
             await self._record_one_by_one(outcomes)
             self._leave_for_later([WorkReady(queue, 1) for queue in free])
             return Started()
-        self._recorded(outcomes, finished)
-        self._launch(started)
+        await self._recorded(outcomes, finished)
+        await self._launch(started)
         return started
 
     async def _record_one_by_one(self, outcomes: Sequence[Outcome]) -> None:
@@ -214,17 +227,20 @@ class Executor:
                 log.error("the outcome of attempt %s cannot be recorded: %s", outcome.attempt_id, error)
                 self._pool.acknowledge([outcome.attempt_id])
             else:
-                self._recorded([outcome], finished)
+                await self._recorded([outcome], finished)
 
-    def _recorded(self, outcomes: Sequence[Outcome], finished: Finished) -> None:
+    async def _recorded(self, outcomes: Sequence[Outcome], finished: Finished) -> None:
         if not outcomes:
             return
-        now = self._clock.now()
-        self._demand.note_finished(finished, now)
-        if finished.stale:
-            self._tell_stale([outcome for outcome in outcomes if outcome.attempt_id in finished.stale])
-        self._pool.acknowledge([outcome.attempt_id for outcome in outcomes])
-        self._waiters.notify(outcome.execution_id for outcome in outcomes)
+        self._demand.note_finished(finished, self._clock.now())
+
+        def acknowledge(some: Sequence[Outcome]) -> None:
+            if finished.stale:
+                self._tell_stale([outcome for outcome in some if outcome.attempt_id in finished.stale])
+            self._pool.acknowledge([outcome.attempt_id for outcome in some])
+            self._waiters.notify(outcome.execution_id for outcome in some)
+
+        await in_batches(outcomes, acknowledge)
 
     def _tell_stale(self, outcomes: Sequence[Outcome]) -> None:
         now = self._clock.now()
@@ -233,15 +249,18 @@ class Executor:
             if self._emit.listening:
                 self._emit.emit(_refused(self._pool.claim_of(outcome.attempt_id), now))
 
-    def _launch(self, started: Started) -> None:
-        self._pool.submit(started.claims)
+    async def _launch(self, started: Started) -> None:
+        await in_batches(started.claims, self._pool.submit)
+        self._pool.claims_have_come()
         for _, attempt_id in started.cancelled:
             self._pool.cancel(attempt_id, "cancelled to make room for a later run")
         self._demand.dry |= started.dry
-        if started.settled:
-            self._waiters.notify(settlement.execution_id for settlement in started.settled)
-            self._demand.note_settled(started.settled, self._clock.now())
-            tell_settled(self._emit, started.settled, self._clock.now())
+        await in_batches(started.settled, self._note_settled)
+
+    def _note_settled(self, settled: Sequence[Settlement]) -> None:
+        self._waiters.notify(settlement.execution_id for settlement in settled)
+        self._demand.note_settled(settled, self._clock.now())
+        tell_settled(self._emit, settled, self._clock.now())
 
     def _publish(self) -> None:
         self._demand.open = self._may_claim()
@@ -257,8 +276,8 @@ class Executor:
         held = await self._lane.write(self._held_in_store)
         known = self._pool.known_attempts()
         lost = [row for row in held if row.attempt_id not in known]
-        for start in range(0, len(lost), _MOST_AT_ONCE):
-            outcomes = [self._given_back(row) for row in lost[start : start + _MOST_AT_ONCE]]
+        for start in range(0, len(lost), BATCH):
+            outcomes = [self._given_back(row) for row in lost[start : start + BATCH]]
             await self._lane.write(partial(_finish, outcomes=outcomes, now=self._clock.now()))
         for row in lost:
             self._demand.want(row.work.queue, self._clock.now())
@@ -294,8 +313,8 @@ class Executor:
         self._beaten_at = self._clock.monotonic()
         runs = list(self._pool.running().values())
         beats = [Beat(run.claim.execution_id, run.attempt_id, run.take_progress()) for run in runs]
-        for start in range(0, len(beats), _MOST_AT_ONCE):
-            some = beats[start : start + _MOST_AT_ONCE]
+        for start in range(0, len(beats), BATCH):
+            some = beats[start : start + BATCH]
             answers = await self._lane.write(partial(_beat, node=self._node_id, beats=some, now=self._clock.now()))
             for attempt_id, answer in answers.items():
                 if answer != "kept":

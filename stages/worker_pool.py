@@ -170,8 +170,9 @@ class WorkerPool:
         self.on_loop = OnLoop()
         self.occupied = threading.Event()
         """Set with each `submit`; the watchdog clears it to be woken by the next."""
-        self._meanwhile: list[tuple[Callable[[Claim], bool], Ending, str]] | None = None
-        """What was withdrawn since the store was asked for claims that have not come yet."""
+        self._claims_are_coming = False
+        self._meanwhile: list[tuple[Callable[[Claim], bool], Ending, str]] = []
+        """What was withdrawn since the store was asked for claims that have not all come yet."""
         self._replaced_workers = 0
         self._ended = 0
 
@@ -194,13 +195,18 @@ class WorkerPool:
             if not self.occupied.is_set():
                 self.occupied.set()
             self._keep_going()
-        meanwhile, self._meanwhile = self._meanwhile, None
-        for where, ending, reason in meanwhile or ():
-            self.withdraw(where, ending, reason)
+        for where, ending, reason in self._meanwhile:
+            self._withdraw_all(where, ending, reason)
 
     def claims_are_asked_for(self) -> None:
-        """The store is asked now: what is withdrawn until its claims are submitted is withdrawn from those as well."""
-        self._meanwhile = []
+        """The store is asked now: what is withdrawn until its claims have come is withdrawn from those as well."""
+        self._meanwhile.clear()
+        self._claims_are_coming = True
+
+    def claims_have_come(self) -> None:
+        """All of them were submitted."""
+        self._meanwhile.clear()
+        self._claims_are_coming = False
 
     def running(self) -> Mapping[str, Run]:
         """Everything claimed and not ended, by attempt id: a live view."""
@@ -261,8 +267,11 @@ class WorkerPool:
         reason: str = "withdrawn before it began",
     ) -> list[str]:
         """End those of the claims that match and have not reached their first line. Gives their attempt ids."""
-        if self._meanwhile is not None:
+        if self._claims_are_coming:
             self._meanwhile.append((where, ending, reason))
+        return self._withdraw_all(where, ending, reason)
+
+    def _withdraw_all(self, where: Callable[[Claim], bool], ending: Ending, reason: str) -> list[str]:
         chosen = [run for run in self._runs.values() if run.started_at is None and where(run.claim)]
         for run in chosen:
             self._record(run, self._maker.withdrawn(run.claim, ending, self._clock.now(), reason))

@@ -30,7 +30,7 @@ log = logging.getLogger("clepsydra.storage")
 
 COMMANDS_A_FLUSH = 64
 CALLS_A_FLUSH = 64
-"""How many commands, and how many other calls behind them, go down in one transaction. Each may carry 64 rows."""
+"""How many commands, and how many other calls behind them, go down in one transaction."""
 READS_A_DRAIN = 16
 """How many reads are answered together at most."""
 SLOW_READ = 0.001

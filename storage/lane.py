@@ -39,6 +39,10 @@ FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 2.0
 """Seconds between tries while the store fails; each doubles."""
 _CONTENDED_FOR_LONG = 5
 """Calls in a row that find others in their way before that counts as an outage."""
+BATCHES_A_CALL = 16
+"""How many batches, of 64 items each, one call of a store in a thread may carry: a commit costs more than they do. What
+is behind it in the line waits for some tens of milliseconds.
+"""
 OPEN_DEADLINE = 300.0
 """Seconds for opening a store, which may have a large schema to migrate."""
 STOP_WITHIN = 5.0
@@ -138,6 +142,11 @@ class StorageLane:
     def is_direct(self) -> bool:
         """Whether calls are carried out at once, on the loop: a caller of many then has to make room for others."""
         return self._direct
+
+    @property
+    def batches(self) -> int:
+        """How many batches one call may carry: on the loop itself one, in a thread several (law 6)."""
+        return 1 if self._direct else BATCHES_A_CALL
 
     @property
     def state(self) -> Literal["ok", "degraded"]:

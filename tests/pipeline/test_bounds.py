@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -11,8 +13,9 @@ import pytest
 import sniffio
 import trio
 
-from clepsydra import Every, ExecutionFilter, Once, Overlap, Random, Scheduler, State
+from clepsydra import Every, ExecutionFilter, Once, Overlap, Random, Scheduler, SQLiteStorage, State
 from clepsydra.pipeline.settings import MOST_IN_A_BATCH
+from clepsydra.storage.lane import BATCHES_A_CALL
 
 from .support import World, chain_of, slots
 
@@ -93,6 +96,36 @@ async def test_no_stage_handles_more_than_a_batch_between_two_checkpoints() -> N
         "check_call",
     }
     assert {what: most for what, most in counter.most.items() if most > MOST_IN_A_BATCH} == {}
+
+
+async def test_a_store_in_a_thread_takes_several_batches_in_one_go_and_the_loop_turns_between_them(
+    tmp_path: Path,
+) -> None:
+    world = World(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="NORMAL"), stages=slots(500))
+    counter = Counter()
+    in_one_go: dict[str, int] = {"fire": 0, "start": 0, "finish": 0, "add_executions": 0}
+
+    def note(what: str, call: Any) -> int:
+        size = len(call[2].claims) if what == "start" else first(call)
+        in_one_go[what] = max(in_one_go[what], size)
+        return 0  # it is not the loop that does it
+
+    async with anyio.create_task_group() as group, world.scheduler() as scheduler:
+        chain = chain_of(scheduler)
+        for what in in_one_go:
+            count_calls(counter, world.storage, what, partial(note, what))
+        count_calls(counter, chain.pool, "submit", first)
+        count_calls(counter, chain.pool, "acknowledge", first)
+        group.start_soon(counter.tick)
+        await world.clock.settle()  # it counts now
+        await scheduler.add_jobs([world.job(f"job{index}", Every(2)) for index in range(1500)])
+        await scheduler.enqueue([world.tasks["note"].call() for _ in range(1500)])
+        await world.pass_time(3)
+        assert len(world.ran) == 1500 + 1500
+        group.cancel_scope.cancel()
+
+    assert {what: most for what, most in counter.most.items() if most > MOST_IN_A_BATCH} == {}
+    assert all(MOST_IN_A_BATCH < size <= BATCHES_A_CALL * MOST_IN_A_BATCH for size in in_one_go.values()), in_one_go
 
 
 async def test_a_snapshot_for_a_restarted_stage_is_told_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:

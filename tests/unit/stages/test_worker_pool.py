@@ -741,6 +741,21 @@ async def test_what_has_not_begun_can_be_withdrawn() -> None:
         assert outcomes[second].ending is Ending.SUCCEEDED
 
 
+async def test_what_is_withdrawn_while_claims_are_on_their_way_is_withdrawn_from_each_batch_of_them() -> None:
+    async with bench(nothing) as it:
+        it.pool.claims_are_asked_for()
+        it.pool.withdraw(lambda claim: claim.work.queue == "a")
+        it.submit(it.claim(nothing, queue="a"))
+        it.pool.withdraw(lambda claim: claim.work.queue == "b")
+        it.submit(it.claim(nothing, queue="a"), it.claim(nothing, queue="b"), it.claim(nothing, queue="c"))
+        it.pool.claims_have_come()
+        it.submit(it.claim(nothing, queue="a"))
+
+        endings = [outcome.ending.value for outcome in await it.outcomes()]
+
+        assert endings == ["cancelled", "cancelled", "cancelled", "succeeded", "succeeded"]
+
+
 async def test_what_runs_is_not_withdrawn() -> None:
     async with bench(wait_for_ever) as it:
         (attempt_id,) = it.submit(it.claim(wait_for_ever))
