@@ -288,6 +288,10 @@ class WorkerPool:
                 self._all_ended = anyio.Event()
             await self._all_ended.wait()
 
+    def is_in_hooks(self) -> bool:
+        """Whether a task that has ended still has its hooks before it, which have a time of their own."""
+        return any(run.conclusion is not None for run in self._runs.values())
+
     async def wait_recorded(self) -> None:
         """Until every outcome is acknowledged."""
         while self._outbox:

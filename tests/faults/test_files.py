@@ -127,8 +127,10 @@ async def test_a_corrupt_row_is_put_aside_with_an_event_and_the_rest_runs(tmp_pa
         assert scheduler.health().ok
         assert restarts(scheduler.health()) == 0
 
-    put_aside = [event.table for event in happenings.events if isinstance(event, RowQuarantined)]
-    assert sorted(put_aside) == ["executions", "jobs", "jobs"]
+    put_aside = [event for event in happenings.events if isinstance(event, RowQuarantined)]
+    assert [event.table for event in put_aside].count("jobs") == 2
+    # Work of the two jobs may have waited as well, which is put aside with them.
+    assert ("executions", later.id) in [(event.table, event.row_id) for event in put_aside]
     with editing(database) as connection:
         assert connection.execute("SELECT rules FROM executions WHERE id = ?", (later.id,)).fetchone() == ("[",)
 
