@@ -67,7 +67,7 @@ def _fold(given: Fold | None) -> Fold | None:
     return given
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Cron(Schedule):
     """A cron expression in a time zone: 5 fields, 6 with seconds first, 7 with the year last, or an `@word`.
 

@@ -1,8 +1,9 @@
 """Jobs: a named definition of what runs when, and the record that the store keeps of it.
 
-`Job` is what users write: a value, checked when it is made. `JobRecord` is that definition with its life: id, state,
-generation, cursor. A real change of the definition gives a new generation; the cursor says up to which nominal time
-(that one included) everything is accounted for.
+`Job` is what users write: a value, checked when it is made. All of it but the name is its `Definition`, which jobs
+that are else alike share. `JobRecord` is a job with its life: id, state, generation, cursor. A real change of the
+definition gives a new generation; the cursor says up to which nominal time (that one included) everything is accounted
+for.
 """
 
 from __future__ import annotations
@@ -72,19 +73,10 @@ def to_priority(priority: object) -> int:
     return priority
 
 
-@frozen(init=False)
-class Job:
-    """A task with its arguments, schedule and policies, under a name. Raises `InvalidArgument` for what cannot work.
+@frozen(weakref_slot=False, cache_hash=True)
+class Definition:
+    """All of a job but its name: what runs when, and under which rules. Jobs with equal ones share one value."""
 
-    `task` is `task.call(...)`, a registered task or a name with `args`. `schedule=None` makes a job that only `run_job`
-    runs. `max_running` is how many of its executions may run at once before `overlap` decides. `jitter` moves each
-    start by a fixed share of itself, deterministic by job and nominal time and never past the next one; `limit` is the
-    number of fires after which the job is finished. `start_by` is how long after it is due an execution may still
-    start; `timeout_from` is what `timeout` is counted from. `immediate` is one run more, at once, when the job is new.
-    `recovery` is the scheduler's where it is not said. Durations are `timedelta` or seconds.
-    """
-
-    name: str
     work: Work
     schedule: Schedule | None
     misfire: Misfire
@@ -97,6 +89,22 @@ class Job:
     immediate: bool = False
     says_recovery: bool = field(default=True, eq=False, repr=False)
     """Whether `recovery` was given: where it was not, the scheduler that takes the job up says what it is."""
+
+
+@frozen(init=False, weakref_slot=False)
+class Job:
+    """A task with its arguments, schedule and policies, under a name. Raises `InvalidArgument` for what cannot work.
+
+    `task` is `task.call(...)`, a registered task or a name with `args`. `schedule=None` makes a job that only `run_job`
+    runs. `max_running` is how many of its executions may run at once before `overlap` decides. `jitter` moves each
+    start by a fixed share of itself, deterministic by job and nominal time and never past the next one; `limit` is the
+    number of fires after which the job is finished. `start_by` is how long after it is due an execution may still
+    start; `timeout_from` is what `timeout` is counted from. `immediate` is one run more, at once, when the job is new.
+    `recovery` is the scheduler's where it is not said. Durations are `timedelta` or seconds.
+    """
+
+    name: str
+    definition: Definition
 
     def __init__(
         self,
@@ -144,8 +152,7 @@ class Job:
             recoveries=recoveries,
             on_lease_lost=on_lease_lost,
         )
-        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-            check_name(name),
+        definition = Definition(
             work,
             schedule,
             misfire,
@@ -158,10 +165,88 @@ class Job:
             bool(immediate),
             recovery is not None,
         )
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+            check_name(name), shared_definition(definition)
+        )
+
+    @property
+    def work(self) -> Work:
+        """What runs, where it waits, and what is done when it fails."""
+        return self.definition.work
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """When it runs."""
+        return self.definition.schedule
+
+    @property
+    def misfire(self) -> Misfire:
+        """What becomes of times that passed while nobody could run them."""
+        return self.definition.misfire
+
+    @property
+    def overlap(self) -> Overlap:
+        """What becomes of a run while others of the job are running."""
+        return self.definition.overlap
+
+    @property
+    def max_running(self) -> int:
+        """How many of its executions may run at once."""
+        return self.definition.max_running
+
+    @property
+    def jitter(self) -> Micros:
+        """By how much at most its starts are moved."""
+        return self.definition.jitter
+
+    @property
+    def limit(self) -> int | None:
+        """After how many fires it is finished."""
+        return self.definition.limit
+
+    @property
+    def run_on(self) -> RunOn:
+        """On which nodes it runs."""
+        return self.definition.run_on
+
+    @property
+    def state(self) -> JobState:
+        """The state in which it is added."""
+        return self.definition.state
+
+    @property
+    def immediate(self) -> bool:
+        """Whether it runs once at once when it is new."""
+        return self.definition.immediate
+
+    @property
+    def says_recovery(self) -> bool:
+        """Whether it says itself how it is recovered."""
+        return self.definition.says_recovery
 
     def bind(self, job_id: str, anchor: Instant) -> BoundSchedule | None:
         """The schedule as this job's own, or None where there is none."""
-        return None if self.schedule is None else self.schedule.bind(job_id, self.name, anchor)
+        schedule = self.definition.schedule
+        return None if schedule is None else schedule.bind(job_id, self.name, anchor)
+
+
+def job_of(name: str, definition: Definition) -> Job:
+    """The job of this name that is defined like this: both have been checked before."""
+    job = object.__new__(Job)
+    job.__attrs_init__(name, definition)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    return job
+
+
+def shared_definition(definition: Definition) -> Definition:
+    """One value for equal definitions: thousands of jobs that do the same under other names hold one between them."""
+    if len(definition.work.args) >= _SHORT:
+        return definition
+    return _equal_definition(definition, definition.says_recovery)
+
+
+@lru_cache(maxsize=4096)
+def _equal_definition(definition: Definition, says_recovery: bool) -> Definition:
+    return definition
 
 
 def make_work(
@@ -206,7 +291,7 @@ def _shared(work: Work) -> Work:
     return work
 
 
-@define
+@define(weakref_slot=False)
 class JobRecord:
     """A job as the store keeps it. Handed out as a snapshot: changing one changes nothing."""
 
@@ -249,7 +334,7 @@ class JobRecord:
         return self.job.bind(self.id, self.anchor)
 
 
-@frozen
+@frozen(weakref_slot=False)
 class ScheduleEpoch:
     """A span of a job's life under one schedule: what ledger ranges of that span are read with."""
 
@@ -266,6 +351,11 @@ class ScheduleEpoch:
 
 def job_to_json(job: Job) -> JsonText:
     """The definition as JSON text: what the store keeps of it."""
+    return _definition_to_json(job.definition)
+
+
+@lru_cache(maxsize=4096)
+def _definition_to_json(job: Definition) -> JsonText:
     work = job.work
     data: dict[str, Any] = {
         "task": work.task,
@@ -289,11 +379,14 @@ def job_to_json(job: Job) -> JsonText:
 
 def job_from_json(name: str, text: JsonText) -> Job:
     """The inverse of `job_to_json`. Raises `ClepsydraError`, `KeyError` or `ValueError` on a damaged text."""
+    return job_of(name, definition_from_json(text))
+
+
+def definition_from_json(text: JsonText) -> Definition:
+    """What a stored text defines, under whatever name."""
     data = json.loads(text)
     work = work_from_row(data["task"], data["args"], data["queue"], data["priority"], data["labels"], data["rules"])
-    job = object.__new__(Job)
-    job.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-        name,
+    return Definition(
         work,
         None if data["schedule"] is None else schedule_from_json(data["schedule"]),
         misfire_from_json(data["misfire"]),
@@ -305,4 +398,3 @@ def job_from_json(name: str, text: JsonText) -> Job:
         JobState.ACTIVE,
         data.get("immediate", False),
     )
-    return job

@@ -8,14 +8,13 @@ itself.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from attrs import evolve
 
 from .instants import Instant
-from .job import Job, JobRecord, JobState
+from .job import Job, JobRecord, JobState, job_of, shared_definition
 from .policies import Recovery
-from .work import Work
 
 Change: TypeAlias = Literal["unchanged", "updated", "rescheduled", "readded"]
 
@@ -31,33 +30,18 @@ def compare(stored: JobRecord, job: Job) -> Change:
 
 def evolve_state(job: Job, state: JobState) -> Job:
     """The same definition with another initial state."""
-    return job if job.state is state else _copy(job, job.work, state)
+    return job if job.state is state else _defined_anew(job, state=state)
 
 
 def with_recovery(job: Job, recovery: Recovery) -> Job:
     """The same definition, recovered like this where it does not say how."""
     if job.says_recovery or job.work.recovery is recovery:
         return job
-    return _copy(job, evolve(job.work, recovery=recovery), job.state)
+    return _defined_anew(job, work=evolve(job.work, recovery=recovery))
 
 
-def _copy(job: Job, work: Work, state: JobState) -> Job:
-    copy = object.__new__(Job)
-    copy.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-        job.name,
-        work,
-        job.schedule,
-        job.misfire,
-        job.overlap,
-        job.max_running,
-        job.jitter,
-        job.limit,
-        job.run_on,
-        state,
-        job.immediate,
-        job.says_recovery,
-    )
-    return copy
+def _defined_anew(job: Job, **changes: Any) -> Job:
+    return job_of(job.name, shared_definition(evolve(job.definition, **changes)))
 
 
 def first_record(job_id: str, job: Job, declared: bool, now: Instant, revision: int) -> JobRecord:

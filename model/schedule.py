@@ -114,7 +114,7 @@ def zone_info(tz: str) -> tzinfo:
 LONGEST_INTERVAL: Micros = 1000 * 366 * DAY
 
 
-@frozen(init=False)
+@frozen(init=False, weakref_slot=False)
 class Every(Schedule):
     """At an interval of real time, from the moment when the job was first added; or after each completion.
 
@@ -195,7 +195,7 @@ def _without_one(length: str) -> str:
     return unit if one == "1" and " " not in unit else length
 
 
-@frozen
+@frozen(weakref_slot=False)
 class BoundEvery(Bound):
     """The instants `anchor + k * interval`, k from 1 on."""
 
@@ -226,7 +226,7 @@ class BoundEvery(Bound):
         return max(found, 0) if limit is None else min(max(found, 0), limit)
 
 
-@frozen
+@frozen(weakref_slot=False)
 class BoundCompletion(Bound):
     """Named by the end of the last execution: outside enumeration."""
 
@@ -264,7 +264,7 @@ class BoundCompletion(Bound):
 # --- once ----------------------------------------------------------------------------------------------------------
 
 
-@frozen(init=False)
+@frozen(init=False, weakref_slot=False)
 class Once(Schedule):
     """At one moment: an aware datetime, or a wall time in a zone.
 
@@ -347,7 +347,7 @@ def _in_range(instant: Instant, given: object) -> Instant:
     return instant
 
 
-@frozen
+@frozen(weakref_slot=False)
 class BoundOnce(Bound):
     """One instant."""
 
@@ -370,7 +370,7 @@ class BoundOnce(Bound):
 # --- at each start -------------------------------------------------------------------------------------------------
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Reboot(Schedule):
     """Once whenever a scheduler starts."""
 
@@ -392,7 +392,7 @@ class Reboot(Schedule):
         return {"kind": "reboot"}
 
 
-@frozen
+@frozen(weakref_slot=False)
 class BoundReboot(Bound):
     """Named by a start: outside enumeration."""
 

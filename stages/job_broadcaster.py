@@ -43,7 +43,6 @@ class JobBook:
 
     def __init__(self) -> None:
         self.by_name: dict[str, JobRecord] = {}
-        self.by_id: dict[str, JobRecord] = {}
         self.declared: set[str] = set()
         """Names that this process' code declares."""
         self.revision = -1
@@ -52,22 +51,21 @@ class JobBook:
 
     def put(self, record: JobRecord) -> None:
         """Take in a job, in the place of what bore its name."""
-        known = self.by_name.get(record.name)
-        if known is not None and known.id != record.id:
-            self.by_id.pop(known.id, None)
-        self.by_name[record.name] = self.by_id[record.id] = record
+        self.by_name[record.name] = record
 
-    def drop(self, job_id: str) -> JobRecord | None:
-        """Forget a job."""
-        record = self.by_id.pop(job_id, None)
-        if record is not None and self.by_name.get(record.name) is record:
+    def holds(self, name: str, job_id: str) -> bool:
+        """Whether the job of this name is the one with this id, and not a later one."""
+        known = self.by_name.get(name)
+        return known is not None and known.id == job_id
+
+    def drop(self, record: JobRecord) -> None:
+        """Forget a job; one that has taken its name since stays."""
+        if self.holds(record.name, record.id):
             del self.by_name[record.name]
-        return record
 
-    def replace(self, records: Sequence[JobRecord]) -> None:
+    def replace(self, records: dict[str, JobRecord]) -> None:
         """Forget everything else."""
-        self.by_name = {record.name: record for record in records}
-        self.by_id = {record.id: record for record in records}
+        self.by_name = records
 
     def fires(self, record: JobRecord) -> bool:
         """Whether this process fires the job: active, scheduled, and not declared by code that this process lacks."""
@@ -326,7 +324,7 @@ class JobBroadcaster:
             self._withdraw([before.id], Ending.GIVEN_BACK)
 
     def _forget(self, record: JobRecord) -> None:
-        self._book.drop(record.id)
+        self._book.drop(record)
         self._note(record.id, JobRemoved(record.id, record.name))
         self._withdraw([record.id], Ending.CANCELLED)
         if self._emit.listening:
@@ -347,10 +345,9 @@ class JobBroadcaster:
         await self._take_in(changes)
 
     async def _take_in(self, changes: Changes) -> None:
-        for job_id, _ in changes.removed:
-            record = self._book.by_id.get(job_id)
-            if record is not None:
-                self._forget(record)
+        for job_id, name in changes.removed:
+            if self._book.holds(name, job_id):
+                self._forget(self._book.by_name[name])
         for start in range(0, len(changes.jobs), _MOST_AT_ONCE):
             self._apply([_as_change(record, self._book) for record in changes.jobs[start : start + _MOST_AT_ONCE]])
             self._publish()
@@ -376,7 +373,7 @@ class JobBroadcaster:
         if self._wants_snapshot and self._outlet.has_room():
             self._wants_snapshot = False
             self._news.clear()
-            self._snapshot = sorted(self._book.by_id.values(), key=lambda record: record.id, reverse=True)
+            self._snapshot = list(reversed(self._book.by_name.values()))
             self._send([SnapshotBegun()])
         while self._snapshot is not None and self._outlet.has_room():
             self._send(self._next_of_snapshot(self._snapshot))
@@ -393,7 +390,7 @@ class JobBroadcaster:
         return rows
 
     def _is_current(self, record: JobRecord) -> bool:
-        return self._book.by_id.get(record.id) is record and self._book.fires(record)
+        return self._book.by_name.get(record.name) is record and self._book.fires(record)
 
     def _send(self, rows: Sequence[JobEvent]) -> None:
         self._sequence += 1
@@ -441,10 +438,11 @@ def _has_only_run_out(known: JobRecord | None, record: JobRecord) -> bool:
     return known is not None and known.generation == record.generation and record.reason in RUN_OUT
 
 
-def _everything(store: Storage) -> tuple[int, Sequence[JobRecord]]:
+def _everything(store: Storage) -> tuple[int, dict[str, JobRecord]]:
     # The revision first: what changes in between is then seen twice rather than never.
     revision = store.changes(2**62).revision
-    return revision, store.load_jobs() or ()
+    # By name here and not on the loop, which a million jobs would hold up.
+    return revision, {record.name: record for record in store.load_jobs() or ()}
 
 
 def _remove(store: Storage, command: RemoveJobs, now: int) -> Sequence[JobRecord]:

@@ -21,7 +21,7 @@ from ..model.schedule import BoundSchedule, jitter_of
 from ..storage.protocol import Fire, Settle
 
 
-@define
+@define(weakref_slot=False)
 class Entry:
     """A job in the timeline: its definition, and the next time at which it is due."""
 
@@ -52,7 +52,7 @@ def _step(bound: BoundSchedule, instant: Instant) -> Instant | None:
 
 def due_of(job: Job, bound: BoundSchedule, nominal: Instant) -> Instant:
     """When a nominal time is due: at once, or after its jitter."""
-    if not job.jitter:
+    if not job.definition.jitter:
         return nominal
     following = bound.next_after(nominal) if bound.driven_by == "time" else None
     return nominal + jitter_of(job.name, nominal, job.jitter, following)
@@ -61,10 +61,11 @@ def due_of(job: Job, bound: BoundSchedule, nominal: Instant) -> Instant:
 def judge(entry: Entry, now: Instant, execution_id: str, next_after: NextAfter = _step) -> Fire:
     """The fire of a job whose next time is due."""
     bound, job, nominal, due = entry.bound, entry.record.job, entry.nominal, entry.due
+    misfire = job.definition.misfire
     if bound.driven_by != "time":
         return _event_driven(entry, execution_id)
     following = entry.following = next_after(bound, nominal)
-    in_time = now - job.misfire.grace
+    in_time = now - misfire.grace
     # With its jitter the following time is due later still.
     if due >= in_time and (following is None or following > now or due_of(job, bound, following) > now):
         fire = _fire(entry, execution_id, nominal, due)
@@ -75,7 +76,7 @@ def judge(entry: Entry, now: Instant, execution_id: str, next_after: NextAfter =
     else:
         fire = _judge_overdue(entry, now, execution_id)
         fire.finishes = bound.next_after(fire.to) is None
-    if job.misfire.take == "latest" and fire.execution_id:
+    if misfire.take == "latest" and fire.execution_id:
         fire.coalesce_before = fire.nominal if fire.nominal < in_time else in_time
     if bound.has_exclusions:
         _account_for_exclusions(entry, fire)

@@ -3,7 +3,8 @@
 Due instants are few, jobs are many: cron falls on a coarse grid. So there is one heap of distinct instants, each with
 its groups of jobs by queue and priority, and when an instant has come its groups move to the queue's overdue heap as
 they are, without a look at the jobs in them. There they wait for credit, in the ready order: priority, due time, job
-id. Jobs with the same bound schedule share one computation of what comes next.
+id. Jobs with the same bound schedule share one computation of what comes next. A job that is alone at its instant
+stands there without a group, so that a million jobs at a million instants cost little more than themselves.
 
 It is told what time it is; it knows nothing of nodes, slots or stores.
 """
@@ -11,8 +12,8 @@ It is told what time it is; it knows nothing of nodes, slots or stores.
 from __future__ import annotations
 
 import heapq
-from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
+from typing import TypeAlias
 
 from ..model.errors import ScheduleError
 from ..model.instants import Instant
@@ -33,7 +34,8 @@ class _Group:
 
     def __init__(self, queue: str, priority: int, due: Instant) -> None:
         self.queue, self.priority, self.due = queue, priority, due
-        self.entries: deque[Entry] = deque()
+        self.entries: list[Entry] = []
+        """By job id as a rule; once overdue backwards, so that the first can be taken from the end."""
         self.in_order = True
 
     def add(self, entry: Entry) -> None:
@@ -43,14 +45,22 @@ class _Group:
         entry.group = self
 
     def head(self) -> Entry | None:
-        while self.entries and self.entries[0].group is not self:
-            self.entries.popleft()
-        return self.entries[0] if self.entries else None
+        entries = self.entries
+        while entries and entries[-1].group is not self:
+            entries.pop()
+        return entries[-1] if entries else None
 
-    def put_in_order(self) -> None:
+    def turn_overdue(self) -> None:
         if not self.in_order:
-            self.entries = deque(sorted(self.entries, key=lambda entry: entry.record.id))
-            self.in_order = True
+            self.entries.sort(key=lambda entry: entry.record.id)
+        self.entries.reverse()
+
+
+_Bucket: TypeAlias = Entry | _Group | dict[tuple[str, int], _Group]
+"""What is due at one instant: mostly a single job or a single group."""
+
+_ALONE = object()
+"""In the place of a group: the job stands in its bucket by itself."""
 
 
 class Timeline:
@@ -59,7 +69,7 @@ class Timeline:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._instants: list[Instant] = []
-        self._buckets: dict[Instant, dict[tuple[str, int], _Group]] = {}
+        self._buckets: dict[Instant, _Bucket] = {}
         self._overdue: dict[str, list[tuple[int, Instant, int, _Group]]] = {}
         self._now: Instant = 0
         self._pushed = 0
@@ -122,12 +132,12 @@ class Timeline:
             raise ScheduleError(f"it gave {nominal} after {entry.cursor}; a next time must be later (law 9)")
         entry.nominal = nominal
         job = entry.record.job
-        entry.due = due_of(job, entry.bound, nominal) if job.jitter else nominal
-        self._group_at(entry).add(entry)
+        entry.due = due_of(job, entry.bound, nominal) if job.definition.jitter else nominal
+        self._add(entry)
 
     def put_back(self, entry: Entry) -> None:
         """An entry that was popped and could not be fired: it keeps its time."""
-        self._group_at(entry).add(entry)
+        self._add(entry)
 
     def advance(self, now: Instant) -> None:
         """Let what is due by now become overdue; after the clock was set back, what is not due any more waits again."""
@@ -136,8 +146,8 @@ class Timeline:
         self._now = now
         while self._instants and self._instants[0] <= now:
             due = heapq.heappop(self._instants)
-            for group in self._buckets.pop(due, {}).values():
-                group.put_in_order()
+            for group in _groups_of(self._buckets.pop(due, {}), due):
+                group.turn_overdue()
                 self._push_overdue(group)
 
     def next_instant(self) -> Instant | None:
@@ -170,7 +180,7 @@ class Timeline:
             group = self._overdue[queue][0][3]
             entries = group.entries
             while entries and len(popped) < count:
-                entry = entries.popleft()
+                entry = entries.pop()
                 if entry.group is group:
                     entry.group = None
                     popped.append(entry)
@@ -203,16 +213,28 @@ class Timeline:
         following = self._shared[key] = bound.next_after(instant)
         return following
 
-    def _group_at(self, entry: Entry) -> _Group:
-        work = entry.record.job.work
+    def _add(self, entry: Entry) -> None:
         bucket = self._buckets.get(entry.due)
         if bucket is None:
-            bucket = self._buckets[entry.due] = {}
             heapq.heappush(self._instants, entry.due)
-        key = (work.queue, work.priority)
+        elif not isinstance(bucket, Entry) or (bucket is not entry and _is_alone_at(bucket, entry.due)):
+            self._group_for(entry, bucket).add(entry)
+            return
+        self._buckets[entry.due] = entry
+        entry.group = _ALONE
+
+    def _group_for(self, entry: Entry, bucket: _Bucket) -> _Group:
+        """The group that an entry joins at an instant at which others are due."""
+        queue, priority = key = _key_of(entry)
+        if isinstance(bucket, Entry):
+            bucket = self._buckets[entry.due] = _group_of(bucket)
+        if isinstance(bucket, _Group):
+            if (bucket.queue, bucket.priority) == key:
+                return bucket
+            bucket = self._buckets[entry.due] = {(bucket.queue, bucket.priority): bucket}
         group = bucket.get(key)
         if group is None:
-            group = bucket[key] = _Group(work.queue, work.priority, entry.due)
+            group = bucket[key] = _Group(queue, priority, entry.due)
         return group
 
     def _push_overdue(self, group: _Group) -> None:
@@ -238,4 +260,27 @@ class Timeline:
         waiting = [entry for entry in self._entries.values() if entry.group is not None]
         self._instants, self._buckets, self._overdue = [], {}, {}
         for entry in sorted(waiting, key=lambda entry: entry.record.id):
-            self._group_at(entry).add(entry)
+            self._add(entry)
+
+
+def _key_of(entry: Entry) -> tuple[str, int]:
+    work = entry.record.job.definition.work
+    return work.queue, work.priority
+
+
+def _is_alone_at(entry: Entry, due: Instant) -> bool:
+    """Whether the single job of an instant still waits for it; it may have left for another."""
+    return entry.group is _ALONE and entry.due == due
+
+
+def _group_of(entry: Entry) -> _Group:
+    group = _Group(*_key_of(entry), entry.due)
+    group.add(entry)
+    return group
+
+
+def _groups_of(bucket: _Bucket, due: Instant) -> Iterable[_Group]:
+    """The groups that have come due with an instant."""
+    if isinstance(bucket, Entry):
+        return (_group_of(bucket),) if _is_alone_at(bucket, due) else ()
+    return (bucket,) if isinstance(bucket, _Group) else bucket.values()

@@ -90,9 +90,8 @@ class MemoryStorage(Ledger):
         self._nodes: dict[str, Node] = {}
         self._tasks: dict[str, TaskRow] = {}
         self._jobs: dict[str, JobRecord] = {}
-        self._named: dict[str, JobRecord] = {}
-        self._changed: dict[str, JobRecord] = {}
         """By id, in the order of their revisions: a reader of changes looks at the last ones only."""
+        self._named: dict[str, JobRecord] = {}
         self._history = History(keep, self._may_reach, self.raise_horizons)
         self._executions: dict[str, Execution] = {}
         self._attempts: dict[str, list[Attempt]] = {}
@@ -214,9 +213,8 @@ class MemoryStorage(Ledger):
                 self._store_job(stored if stored is record else _record(record))
 
     def _store_job(self, record: JobRecord) -> None:
+        self._jobs.pop(record.id, None)
         self._jobs[record.id] = self._named[record.name] = record
-        self._changed.pop(record.id, None)
-        self._changed[record.id] = record
 
     def update_cursors(self, records: Sequence[JobRecord]) -> None:
         """What a fire changes; nothing to do where it changed the stored record."""
@@ -229,7 +227,7 @@ class MemoryStorage(Ledger):
         """Remove, and remember."""
         known = [record for record in records if record.id in self._jobs]
         for record in known:
-            del self._jobs[record.id], self._named[record.name], self._changed[record.id]
+            del self._jobs[record.id], self._named[record.name]
         self._history.remember_removed(known, revision, now)
 
     def removed_since(self, revision: int) -> tuple[Sequence[tuple[str, str]], bool]:
@@ -258,14 +256,13 @@ class MemoryStorage(Ledger):
         return [record for record in candidates if where.matches(record)]
 
     def _changed_jobs(self, where: JobFilter, revision: int) -> list[JobRecord]:
-        later = takewhile(lambda record: record.revision > revision, reversed(self._changed.values()))
+        later = takewhile(lambda record: record.revision > revision, reversed(self._jobs.values()))
         return list(later) if where == EVERY_JOB else [record for record in later if where.matches(record)]
 
     def delete_all_jobs(self) -> None:
         """Every job and the history; executions stay."""
         self._jobs.clear()
         self._named.clear()
-        self._changed.clear()
         self._history.forget_all(self._revision)
 
     # ---- the ledger of verdicts

@@ -6,7 +6,7 @@ It is bounded: what is dropped moves the horizon of its job, and no horizon move
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from itertools import count, islice
 from operator import attrgetter
@@ -70,6 +70,81 @@ class Walk:
         return found
 
 
+class EpochsByJob:
+    """The epochs of each job, in the order in which they began, and which jobs bear or bore a name.
+
+    Nearly all jobs have a single one for all their life: it stands for itself, and its job for all bearers of its name.
+    A list is made of it when a second one comes, or when somebody asks.
+    """
+
+    def __init__(self) -> None:
+        self._only: dict[str, ScheduleEpoch] = {}
+        self._lists: dict[str, list[ScheduleEpoch]] = {}
+        self._bearers: dict[str, str | set[str]] = {}
+
+    def __getitem__(self, job_id: str) -> list[ScheduleEpoch]:
+        only = self._only.pop(job_id, None)
+        if only is not None:
+            self._lists[job_id] = [only]
+        return self._lists[job_id]
+
+    def add(self, epoch: ScheduleEpoch) -> None:
+        """One that begins."""
+        job_id = epoch.job_id
+        if job_id in self._only or job_id in self._lists:
+            self[job_id].append(epoch)
+        else:
+            self._only[job_id] = epoch
+        bearers = self._bearers.setdefault(epoch.name, job_id)
+        if isinstance(bearers, set):
+            bearers.add(job_id)
+        elif bearers != job_id:
+            self._bearers[epoch.name] = {bearers, job_id}
+
+    def end(self, job_id: str, until: Instant) -> int:
+        """End what lasts of a job's epochs; how many that are."""
+        open_ones = [epoch for epoch in self.of_job(job_id) if epoch.until is None]
+        for epoch in open_ones:
+            ended = ScheduleEpoch(
+                job_id, epoch.generation, epoch.name, epoch.schedule, epoch.anchor, epoch.since, until
+            )
+            if job_id in self._only:
+                self._only[job_id] = ended
+            else:
+                epochs = self._lists[job_id]
+                epochs[epochs.index(epoch)] = ended
+        return len(open_ones)
+
+    def of_job(self, job_id: str) -> Sequence[ScheduleEpoch]:
+        """Of one job."""
+        only = self._only.get(job_id)
+        return self._lists.get(job_id, ()) if only is None else (only,)
+
+    def bearers(self, name: str) -> list[str]:
+        """The jobs that bear or bore a name and have epochs."""
+        bearers = self._bearers.get(name, ())
+        return [bearers] if isinstance(bearers, str) else sorted(bearers)
+
+    def forget(self, name: str, job_id: str) -> None:
+        """All of one job."""
+        self._only.pop(job_id, None)
+        self._lists.pop(job_id, None)
+        bearers = self._bearers.get(name)
+        if isinstance(bearers, set):
+            bearers.discard(job_id)
+        if not bearers or bearers == job_id:
+            self._bearers.pop(name, None)
+
+    def __iter__(self) -> Iterator[ScheduleEpoch]:
+        yield from self._only.values()
+        for epochs in self._lists.values():
+            yield from epochs
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.__init__()  # type: ignore[misc]
+
+
 class History:
     """Epochs, ranges and removed jobs, by job id.
 
@@ -88,9 +163,7 @@ class History:
         """In the order of their removal."""
         self._remembers_from = 0
         """The revision since which no removed job has been forgotten."""
-        self._epochs: dict[str, list[ScheduleEpoch]] = {}
-        self._bearers: dict[str, set[str]] = {}
-        """Job ids by the name they bear or bore, of those that have epochs."""
+        self._epochs = EpochsByJob()
         self._ended_count = 0
         self._ranges: dict[int, Range] = {}
         """By number, in the order of their insertion."""
@@ -103,32 +176,21 @@ class History:
     def insert_epochs(self, epochs: Iterable[ScheduleEpoch]) -> None:
         """Spans that begin."""
         for epoch in epochs:
-            self._epochs.setdefault(epoch.job_id, []).append(epoch)
-            self._bearers.setdefault(epoch.name, set()).add(epoch.job_id)
+            self._epochs.add(epoch)
             self._ended_count += epoch.until is not None
 
     def end_epochs(self, ends: Iterable[tuple[str, Instant]]) -> None:
         """Spans that end."""
         for job_id, until in ends:
-            epochs = self._epochs.get(job_id, [])
-            for index, epoch in enumerate(epochs):
-                if epoch.until is None:
-                    epochs[index] = ScheduleEpoch(
-                        job_id, epoch.generation, epoch.name, epoch.schedule, epoch.anchor, epoch.since, until
-                    )
-                    self._ended_count += 1
+            self._ended_count += self._epochs.end(job_id, until)
 
     def epochs_of(self, name: str) -> list[ScheduleEpoch]:
         """Of all jobs that bore the name, by job id and `since`."""
-        return [
-            epoch
-            for job_id in sorted(self._bearers.get(name, ()))
-            for epoch in sorted(self._epochs[job_id], key=attrgetter("since"))
-        ]
+        return [epoch for job_id in self._epochs.bearers(name) for epoch in self.epochs_of_job(job_id)]
 
     def epochs_of_job(self, job_id: str) -> list[ScheduleEpoch]:
         """Of one job, by `since`."""
-        return sorted(self._epochs.get(job_id, ()), key=attrgetter("since"))
+        return sorted(self._epochs.of_job(job_id), key=attrgetter("since"))
 
     def _drop_epochs(self, dropped: Sequence[ScheduleEpoch]) -> None:
         for epoch in dropped:
@@ -139,11 +201,7 @@ class History:
                 self._forget_bearer(epoch.name, epoch.job_id)
 
     def _forget_bearer(self, name: str, job_id: str) -> None:
-        self._epochs.pop(job_id, None)
-        bearers = self._bearers.get(name, set())
-        bearers.discard(job_id)
-        if not bearers:
-            self._bearers.pop(name, None)
+        self._epochs.forget(name, job_id)
 
     # ---- ranges
 
@@ -213,7 +271,7 @@ class History:
         del self.removed[job.id]
         self._remembers_from = max(self._remembers_from, job.revision)
         self._drop_ranges_before(job.id)
-        for epoch in self._epochs.get(job.id, ()):
+        for epoch in self._epochs.of_job(job.id):
             self._ended_count -= epoch.until is not None
         self._forget_bearer(job.name, job.id)
 
@@ -221,7 +279,6 @@ class History:
         """Jobs are purged: nothing is known of what was removed up to this revision."""
         self.removed.clear()
         self._epochs.clear()
-        self._bearers.clear()
         self._ended_count = 0
         self._ranges.clear()
         self._ranges_of.clear()
@@ -245,8 +302,7 @@ class History:
             self._forget(job)
         epochs = [
             epoch
-            for epochs in self._epochs.values()
-            for epoch in epochs
+            for epoch in self._epochs
             if epoch.until is not None
             and epoch.until < before
             and not any(span.generation == epoch.generation for span in self._ranges_of.get(epoch.job_id, {}).values())
@@ -271,8 +327,7 @@ class History:
     def _drop_oldest_epochs(self, count: int) -> None:
         ended = [
             (epoch.until, epoch)
-            for epochs in self._epochs.values()
-            for epoch in epochs
+            for epoch in self._epochs
             if epoch.until is not None and self._may_reach(epoch.job_id, epoch.until + 1)
         ]
         dropped = nsmallest(count, ended, key=lambda pair: pair[0])

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from ..model.errors import ClepsydraError
 from ..model.execution import UNFINISHED, Attempt, Cause, Execution, Kind, Range, State
-from ..model.job import Job, JobRecord, JobState, ScheduleEpoch, job_from_json, job_to_json
+from ..model.job import Definition, JobRecord, JobState, ScheduleEpoch, definition_from_json, job_of, job_to_json
 from ..model.payload import NO_ARGUMENTS, JsonText
 from ..model.schedule import Schedule, schedule_from_json
 from ..model.strategies import Node
@@ -300,15 +300,15 @@ def job_to_row(record: JobRecord) -> Row:
 
 
 def job_from_row(row: Row) -> JobRecord:
-    """The inverse of `job_to_row`. Equal definitions under a name share one value."""
-    job = _job(row[1], row[2])
+    """The inverse of `job_to_row`. Equal definitions share one value."""
+    job = job_of(row[1], _definition(row[2]))
     fields: Row = (row[0], job, _JOB_STATES[row[5]], *row[6:14], loaded(row[14]), row[15], row[16] == 1)
     return JobRecord(*fields)
 
 
-@lru_cache(maxsize=65536)
-def _job(name: str, definition: JsonText) -> Job:
-    return job_from_json(name, loaded(definition) or "")
+@lru_cache(maxsize=16384)
+def _definition(text: JsonText) -> Definition:
+    return definition_from_json(loaded(text) or "")
 
 
 EPOCH_COLUMNS: Final = ("job_id", "generation", "name", "schedule", "anchor", "since", "until")
