@@ -1,26 +1,28 @@
 """How many durable no-op executions are enqueued and run in a second?
 
 Claim: with every commit synced to disk, ledger, fences and history on, one process runs many times more executions a
-second than procrastinate on PostgreSQL and than huey on SQLite. Than pgqueuer, whose batches are 15 times as large, it
-does not run more yet. The bare loop claims and finishes rows of one plain table with the driver alone, once in the
-batches that we use and once in large ones: no attempts, leases, verdicts, retries, events or results.
+second than procrastinate, SAQ, oban-py and both APSchedulers, and than huey on SQLite. Than pgqueuer, whose batches are
+15 times as large, it does not run more yet. The bare loop claims and finishes rows of one plain table with the driver
+alone and awaits the tasks in place, once in the batches that we use and once in large ones. Each peer is configured to
+its best, as its program in `peer_programs/` says; those that run hundreds a second run a part of the size.
 
     python benchmarks/drain.py [--size 10000] [--rounds 5] [--group PostgreSQL]
 """
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 import anyio
+import bare_loops
 import databases
 import peers
-import psycopg
 import side_by_side
+from contenders import Contender, Measure, peer
+from ledger import audited
 
 from clepsydra import Call, ExecutorSettings, PostgresStorage, Scheduler, SQLiteStorage, Stages, Storage, Task
 
@@ -66,6 +68,7 @@ async def drained(storage: Storage, size: int) -> Mapping[str, float]:
         async with Scheduler(storage, tasks=[counter.noop, hold_nothing]):
             await counter.reached.wait()
     numbers["CPU of the process, microseconds a run"] = (time.process_time() - used) / counter.wanted * 1e6
+    audited(storage, at_least=counter.wanted)
     return numbers
 
 
@@ -120,97 +123,75 @@ def ours_on_sqlite(size: int) -> Mapping[str, float]:
         return anyio.run(drained, SQLiteStorage(path), size)
 
 
-def peer_on_postgres(name: str, size: int) -> Mapping[str, float]:
+def on_postgres(name: str) -> Contender:
     """One of the peers."""
+    return peer(partial(peer_on_postgres, name), name, peers.configured(name))
+
+
+def peer_on_postgres(name: str, size: int) -> Mapping[str, float]:
+    """In its own environment."""
     with databases.postgres_database() as dsn:
         numbers: Mapping[str, float] = peers.measured(name, "drain", size, dsn)
         return numbers
 
 
-def huey(size: int) -> Mapping[str, float]:
-    """With fsync."""
+def on_sqlite(name: str) -> Contender:
+    """One of the peers."""
+    return peer(partial(peer_on_sqlite, name), name, peers.configured(name))
+
+
+def peer_on_sqlite(name: str, size: int) -> Mapping[str, float]:
+    """In its own environment."""
     with databases.sqlite_file() as path:
-        numbers: Mapping[str, float] = peers.measured("huey", "drain", size, path)
+        numbers: Mapping[str, float] = peers.measured(name, "drain", size, path)
         return numbers
 
 
-# ---- the bare loops
-
-_TABLE = """
-CREATE TABLE work (id INTEGER PRIMARY KEY, task TEXT, args TEXT, state TEXT, node TEXT, started BIGINT, ended BIGINT);
-CREATE INDEX ready ON work (id) WHERE state = 'pending';"""
-
-
-def bare_postgres(batch: int, size: int) -> Mapping[str, float]:
-    """Psycopg: what is finished and what is claimed next in one transaction, three round trips."""
+def bare(tables: bare_loops.Tables, batch: int, size: int) -> Mapping[str, float]:
+    """Enqueue in bulk, and run all of it."""
     numbers: dict[str, float] = {}
-    claim = (
-        "UPDATE work SET state = 'running', node = 'here', started = %s WHERE id IN (SELECT id FROM work "
-        "WHERE state = 'pending' ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING id, task, args"
-    )
-    finish = "UPDATE work SET state = 'succeeded', ended = %s WHERE id = ANY (%s::int[]) AND state = 'running'"
-    rows = "INSERT INTO work SELECT unnest(%s::int[]), 'noop', '{}', 'pending'"
-    with databases.postgres_database() as dsn, psycopg.connect(dsn) as connection:
-        connection.execute(_TABLE.encode())
-        connection.commit()
-        with timed(numbers, "enqueued in bulk, per second", size):
-            for start in range(0, size, AT_ONCE):
-                connection.execute(rows, (list(range(start, min(start + AT_ONCE, size))),))
-                connection.commit()
-        ran, claimed = 0, [-1]
-        with timed(numbers, "run and recorded, per second", size):
-            while claimed:
-                connection.execute(finish, (time.time_ns(), claimed))
-                claimed = [row[0] for row in connection.execute(claim, (time.time_ns(), batch)).fetchall()]
-                connection.commit()
-                ran += len(claimed)
-        assert ran == size
+    with timed(numbers, "enqueued in bulk, per second", size):
+        for start in range(0, size, AT_ONCE):
+            tables.enqueue(range(start, min(start + AT_ONCE, size)))
+    used = time.process_time()
+    with timed(numbers, "run and recorded, per second", size):
+        ran = anyio.run(bare_loops.drain, tables, batch)
+    numbers["CPU of the process, microseconds a run"] = (time.process_time() - used) / size * 1e6
+    assert ran == size
     return numbers
 
 
-def bare_sqlite(batch: int, size: int) -> Mapping[str, float]:
-    """The standard library's driver, write-ahead log, synchronous FULL, each batch one transaction."""
-    numbers: dict[str, float] = {}
-    claim = (
-        "UPDATE work SET state = 'running', node = 'here', started = ? WHERE id IN (SELECT id FROM work "
-        "WHERE state = 'pending' ORDER BY id LIMIT ?) RETURNING id, task, args"
-    )
-    finish = "UPDATE work SET state = 'succeeded', ended = ? WHERE id = ? AND state = 'running'"
-    with databases.sqlite_file() as path, closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(_TABLE)
-        with timed(numbers, "enqueued in bulk, per second", size):
-            for start in range(0, size, AT_ONCE):
-                rows = [(number, "noop", "{}", "pending") for number in range(start, min(start + AT_ONCE, size))]
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany("INSERT INTO work (id, task, args, state) VALUES (?, ?, ?, ?)", rows)
-                connection.execute("COMMIT")
-        ran, claimed = 0, [-1]
-        with timed(numbers, "run and recorded, per second", size):
-            while claimed:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(finish, [(time.time_ns(), number) for number in claimed])
-                claimed = [row[0] for row in connection.execute(claim, (time.time_ns(), batch)).fetchall()]
-                connection.execute("COMMIT")
-                ran += len(claimed)
-        assert ran == size
-    return numbers
+def bare_on_sqlite(batch: int, size: int) -> Mapping[str, float]:
+    """The standard library's driver, synchronous FULL."""
+    with databases.sqlite_file() as path, bare_loops.OnSQLite(path) as tables:
+        return bare(tables, batch, size)
 
 
-CONTENDERS = {
+def bare_on_postgres(batch: int, size: int) -> Mapping[str, float]:
+    """psycopg, synchronous commit on."""
+    with databases.postgres_database() as dsn, bare_loops.OnPostgres(dsn) as tables:
+        return bare(tables, batch, size)
+
+
+CONTENDERS: Mapping[str, Mapping[str, Measure]] = {
     "SQLite": {
         "clepsydra": ours_on_sqlite,
-        "huey": huey,
-        "bare loop, batches of 64": partial(bare_sqlite, 64),
-        "bare loop, batches of 1000": partial(bare_sqlite, 1000),
+        "huey": on_sqlite("huey"),
+        "APScheduler 3.11": on_sqlite("apscheduler3"),
+        "APScheduler 4": on_sqlite("apscheduler4"),
+        "bare loop, batches of 64": partial(bare_on_sqlite, 64),
+        "bare loop, batches of 1000": partial(bare_on_sqlite, 1000),
     },
     "PostgreSQL": {
         "clepsydra": ours_on_postgres,
-        "pgqueuer": partial(peer_on_postgres, "pgqueuer"),
-        "procrastinate": partial(peer_on_postgres, "procrastinate"),
-        "bare loop, batches of 64": partial(bare_postgres, 64),
-        "bare loop, batches of 1000": partial(bare_postgres, 1000),
+        "pgqueuer": on_postgres("pgqueuer"),
+        "procrastinate": on_postgres("procrastinate"),
+        "SAQ": on_postgres("saq"),
+        "oban-py": on_postgres("oban"),
+        "APScheduler 3.11": on_postgres("apscheduler3"),
+        "APScheduler 4": on_postgres("apscheduler4"),
+        "bare loop, batches of 64": partial(bare_on_postgres, 64),
+        "bare loop, batches of 1000": partial(bare_on_postgres, 1000),
     },
 }
 

@@ -1,9 +1,11 @@
 """How soon does work start that is enqueued while little goes on?
 
-Claim: at low load, one call in 20 ms or so, a task's first line is reached much sooner after its durable enqueue than
-with huey on SQLite; its start is committed before. On PostgreSQL it is not sooner than with procrastinate and pgqueuer.
-Counted from the call of enqueue, and from its return: what starts before its enqueue has returned counts less than
-nothing. "elsewhere" is work that another process enqueues, so that all depends on how it is noticed.
+Claim: at low load, one call in 20 ms or so, a task's first line is reached sooner after its durable enqueue than with
+huey or either APScheduler on SQLite; its start is committed before. On PostgreSQL it is not sooner than with
+procrastinate and pgqueuer. Counted from the call of enqueue, and from its return: what starts before its enqueue has
+returned counts less than nothing. "elsewhere" is work that another process enqueues, so that all depends on how it is
+noticed. The bare loop commits twice, once to enqueue and once to claim; one commit alone, and a NOTIFY from one
+connection to another, say what no program can be faster than. The peers run as their programs in `peer_programs/` say.
 
     python benchmarks/pick_up.py [--size 300] [--rounds 5] [--group PostgreSQL]
 """
@@ -11,16 +13,21 @@ nothing. "elsewhere" is work that another process enqueues, so that all depends 
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 import anyio
+import bare_loops
 import databases
 import peers
 import psycopg
 import side_by_side
+from contenders import Contender, Measure, peer
+from ledger import audited
 
 from clepsydra import PostgresStorage, Scheduler, SQLiteStorage, Storage, Task
 
@@ -32,9 +39,9 @@ Late = Sequence[Sequence[float]]
 
 
 def percentiles(late: Late) -> Mapping[str, float]:
-    """Of pairs of seconds: from the call, and from its return."""
+    """Of pairs of seconds, from the call and from its return; or of the first alone."""
     numbers: dict[str, float] = {}
-    for side, since in enumerate(("the call", "its return")):
+    for side, since in enumerate(("the call", "its return")[: len(late[0])]):
         sides = sorted(1000 * one[side] for one in late)
         numbers[f"from {since}, p50 ms"] = sides[len(sides) // 2]
         numbers[f"from {since}, p99 ms"] = sides[min(len(sides) - 1, len(sides) * 99 // 100)]
@@ -72,7 +79,9 @@ async def here(storage: Storage, size: int) -> Mapping[str, float]:
     """Enqueued by the process that runs it."""
     starts = Starts()
     async with Scheduler(storage, tasks=[starts.noop]) as scheduler:
-        return await starts.after(lambda: scheduler.enqueue(starts.noop.call()), size)
+        numbers = await starts.after(lambda: scheduler.enqueue(starts.noop.call()), size)
+    audited(storage, at_least=size)
+    return numbers
 
 
 async def elsewhere(storage: Storage, same: Storage, connect: Callable[[], Any], size: int) -> Mapping[str, float]:
@@ -87,9 +96,11 @@ async def elsewhere(storage: Storage, same: Storage, connect: Callable[[], Any],
     async with Scheduler(storage, tasks=[starts.noop]):
         connection = connect()
         try:
-            return await starts.after(lambda: anyio.to_thread.run_sync(enqueue, connection), size)
+            numbers = await starts.after(lambda: anyio.to_thread.run_sync(enqueue, connection), size)
         finally:
             connection.close()
+    audited(storage, at_least=size)
+    return numbers
 
 
 def ours_on_postgres(size: int) -> Mapping[str, float]:
@@ -118,25 +129,127 @@ def ours_on_sqlite_elsewhere(size: int) -> Mapping[str, float]:
         return anyio.run(elsewhere, SQLiteStorage(path), SQLiteStorage(path), connect, max(1, size // 10))
 
 
-def on_postgres(name: str, size: int) -> Mapping[str, float]:
+def on_postgres(name: str) -> Contender:
     """One of the peers."""
+    return peer(partial(peer_on_postgres, name), name, peers.configured(name))
+
+
+def peer_on_postgres(name: str, size: int) -> Mapping[str, float]:
+    """In its own environment."""
     with databases.postgres_database() as dsn:
         return percentiles(peers.measured(name, "pick_up", size, dsn))
 
 
-def huey(size: int) -> Mapping[str, float]:
-    """It polls."""
+def on_sqlite(name: str) -> Contender:
+    """One of the peers."""
+    return peer(partial(peer_on_sqlite, name), name, peers.configured(name))
+
+
+def peer_on_sqlite(name: str, size: int) -> Mapping[str, float]:
+    """In its own environment."""
     with databases.sqlite_file() as path:
-        return percentiles(peers.measured("huey", "pick_up", size, path))
+        return percentiles(peers.measured(name, "pick_up", size, path))
 
 
-CONTENDERS = {
-    "SQLite": {"clepsydra": ours_on_sqlite, "clepsydra, elsewhere": ours_on_sqlite_elsewhere, "huey": huey},
+# ---- what the disk and the server allow
+
+
+def bare(tables: bare_loops.Tables, size: int) -> Mapping[str, float]:
+    """One commit that enqueues and one that claims; after each the next run finishes the last."""
+    late: list[tuple[float, float]] = []
+    ended: Sequence[int] = ()
+    for number in range(size):
+        called = time.perf_counter()
+        tables.enqueue((number,))
+        returned = time.perf_counter()
+        ended = tables.turn((), 1)
+        begun = time.perf_counter()
+        late.append((begun - called, begun - returned))
+        tables.turn(ended, 0)
+        time.sleep(PAUSE)
+    return percentiles(late)
+
+
+def bare_on_sqlite(size: int) -> Mapping[str, float]:
+    """The standard library's driver, synchronous FULL: a commit that enqueues, and one that claims."""
+    with databases.sqlite_file() as path, bare_loops.OnSQLite(path) as tables:
+        return bare(tables, size)
+
+
+def bare_on_postgres(size: int) -> Mapping[str, float]:
+    """psycopg, synchronous commit on: a commit that enqueues, and one that claims."""
+    with databases.postgres_database() as dsn, bare_loops.OnPostgres(dsn) as tables:
+        return bare(tables, size)
+
+
+def one_commit(tables: bare_loops.Tables, size: int) -> Mapping[str, float]:
+    """A row inserted, and no more."""
+    took: list[tuple[float]] = []
+    for number in range(size):
+        called = time.perf_counter()
+        tables.enqueue((number,))
+        took.append((time.perf_counter() - called,))
+        time.sleep(PAUSE)
+    return percentiles(took)
+
+
+def commit_on_sqlite(size: int) -> Mapping[str, float]:
+    """The standard library's driver, synchronous FULL."""
+    with databases.sqlite_file() as path, bare_loops.OnSQLite(path) as tables:
+        return one_commit(tables, size)
+
+
+def commit_on_postgres(size: int) -> Mapping[str, float]:
+    """psycopg, synchronous commit on."""
+    with databases.postgres_database() as dsn, bare_loops.OnPostgres(dsn) as tables:
+        return one_commit(tables, size)
+
+
+def notify_round_trip(size: int) -> Mapping[str, float]:
+    """psycopg: NOTIFY on one connection, until the thread that listens on another has it."""
+    heard: SimpleQueue[float] = SimpleQueue()
+    took: list[tuple[float]] = []
+
+    def listen(listener: psycopg.Connection) -> None:
+        for _ in listener.notifies(stop_after=size):
+            heard.put(time.perf_counter())
+
+    with databases.postgres_database() as dsn, psycopg.connect(dsn, autocommit=True) as listener:
+        listener.execute("LISTEN work")
+        thread = threading.Thread(target=listen, args=(listener,))
+        thread.start()
+        with psycopg.connect(dsn, autocommit=True) as caller:
+            for number in range(size):
+                called = time.perf_counter()
+                caller.execute(f"NOTIFY work, '{number}'".encode())
+                took.append((heard.get() - called,))
+                time.sleep(PAUSE)
+        thread.join()
+    return percentiles(took)
+
+
+CONTENDERS: Mapping[str, Mapping[str, Measure]] = {
+    "SQLite": {
+        "clepsydra": ours_on_sqlite,
+        "clepsydra, elsewhere": ours_on_sqlite_elsewhere,
+        "huey": on_sqlite("huey"),
+        "APScheduler 3.11": on_sqlite("apscheduler3"),
+        "APScheduler 4": on_sqlite("apscheduler4"),
+        "bare loop": bare_on_sqlite,
+        "bare: one commit": commit_on_sqlite,
+    },
     "PostgreSQL": {
         "clepsydra": ours_on_postgres,
         "clepsydra, elsewhere": ours_on_postgres_elsewhere,
-        "pgqueuer": partial(on_postgres, "pgqueuer"),
-        "procrastinate": partial(on_postgres, "procrastinate"),
+        "pgqueuer": on_postgres("pgqueuer"),
+        "procrastinate": on_postgres("procrastinate"),
+        "SAQ": on_postgres("saq"),
+        "oban-py": on_postgres("oban"),
+        "APScheduler 3.11": on_postgres("apscheduler3"),
+        "APScheduler 4": on_postgres("apscheduler4"),
+        "bare loop": bare_on_postgres,
+        "bare: one commit": commit_on_postgres,
+        "bare: NOTIFY round trip": notify_round_trip,
     },
 }
 

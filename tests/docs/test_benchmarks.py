@@ -27,6 +27,10 @@ THE_OTHERS = [
     ("pick_up.py", "SQLite", "clepsydra", 2),
     ("pick_up.py", "SQLite", "clepsydra, elsewhere", 10),
     ("pick_up.py", "PostgreSQL", "clepsydra", 2),
+    ("pick_up.py", "SQLite", "bare loop", 2),
+    ("pick_up.py", "PostgreSQL", "bare loop", 2),
+    ("pick_up.py", "PostgreSQL", "bare: one commit", 2),
+    ("pick_up.py", "PostgreSQL", "bare: NOTIFY round trip", 2),
     ("queued_memory.py", "PostgreSQL", "clepsydra", 50),
 ]
 
