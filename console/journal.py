@@ -6,8 +6,9 @@ how a line looks is decided by who prints it: `plain` for logs, `watcher.py` has
 
 from __future__ import annotations
 
+import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from attrs import define, field, frozen
@@ -214,3 +215,28 @@ def plain(entry: Entry) -> str:
         "note": entry.note or None,
     }
     return " ".join([stamp(entry.at), *(f"{key}={value(fact)}" for key, fact in facts.items() if fact is not None)])
+
+
+def as_json(entry: Entry) -> str:
+    """An entry as a line of JSON: the same keys, lengths of time in seconds."""
+    return json_line(
+        {
+            "time": stamp(entry.at),
+            "job": entry.name or None,
+            "nominal": None if entry.nominal is None else stamp(entry.nominal),
+            "late": None if entry.late is None else entry.late / SECOND,
+            "verdict": entry.verdict,
+            "state": entry.happened,
+            "took": None if entry.took is None else entry.took / SECOND,
+            "attempt": entry.attempt,
+            "from": None if entry.span is None else stamp(entry.span[0]),
+            "to": None if entry.span is None else stamp(entry.span[1]),
+            "note": entry.note or None,
+            "execution": entry.execution_id or None,
+        }
+    )
+
+
+def json_line(facts: Mapping[str, object]) -> str:
+    """Facts as a line of JSON, without those that are None."""
+    return json.dumps({key: fact for key, fact in facts.items() if fact is not None}, ensure_ascii=False)

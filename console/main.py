@@ -17,7 +17,7 @@ from typing import Final
 from .. import ClepsydraError
 from .arguments import AddCommand, Parser, add_backend, add_command, add_target, count_up_to, seconds
 from .check import check
-from .errors import BY_SIGNAL, PROBLEM, CommandError
+from .errors import BY_SIGNAL, PROBLEM, CommandError, UsageError
 from .output import NOBODY_READS, forget_stdout
 from .run import run
 from .upcoming import MOST, next_times
@@ -87,14 +87,7 @@ def _add_run(add: AddCommand) -> None:
     )
     add_target(command)
     add_backend(command)
-    command.add_argument("-q", "--quiet", action="store_true", help="print no lines for runs that went well")
-    levels = ("debug", "info", "warning", "error")
-    command.add_argument(
-        "--log-level",
-        choices=levels,
-        default="info",
-        help="of the library's own log, on standard error (default: info)",
-    )
+    _add_log_options(command)
 
 
 def _add_next(add: AddCommand) -> None:
@@ -133,10 +126,83 @@ def _add_demo(add: AddCommand) -> None:
     command.add_argument("--db", metavar="PATH", help="its database (default: a file in the temporary directory)")
 
 
+def _crontab(arguments: argparse.Namespace) -> int:
+    if sys.platform == "win32":
+        raise UsageError("crontabs need a POSIX system: process groups, users and signals")
+    from .crontab import crontab  # it cannot be imported elsewhere
+
+    return crontab(arguments)
+
+
+def _add_crontab(add: AddCommand) -> None:
+    command = add_command(
+        add,
+        "crontab",
+        _crontab,
+        "run what crontabs say, in the place of cron",
+        "Each line is a job: its commands run in process groups of their own, and what they write is logged line by "
+        "line. SIGTERM drains, SIGHUP or a changed file reads the crontab again. As process 1 of a container it reaps.",
+    )
+    command.add_argument(
+        "files", metavar="FILE", nargs="+", help="a crontab, or a directory of them such as /etc/cron.d"
+    )
+    command.add_argument("--check", action="store_true", help="say what is wrong with each line, and run nothing")
+    command.add_argument("--system", action="store_true", help="lines name a user before the command, as /etc/crontab")
+    command.add_argument(
+        "--tz", help="the zone of lines above which no CRON_TZ stands (default: TZ, or this machine's)"
+    )
+    command.add_argument("--clean-env", action="store_true", help="jobs get cron's bare environment, not this one's")
+    command.add_argument("--timeout", metavar="SECONDS", type=seconds, help="end commands that run longer")
+    command.add_argument("--overlap", action="store_true", help="start a command again while it still runs")
+    command.add_argument(
+        "--misfire",
+        choices=("latest", "all", "none"),
+        default="latest",
+        help="which of the times that were missed, in a suspend or with --store at a restart, are made up for "
+        "(default: latest)",
+    )
+    command.add_argument("--store", metavar="URL", default="memory:", help="where history is kept (default: memory:)")
+    command.add_argument(
+        "--grace",
+        metavar="SECONDS",
+        type=seconds,
+        default=5.0,
+        help="what runs may go on so long at the end (default: 5)",
+    )
+    command.add_argument(
+        "--kill-after",
+        metavar="SECONDS",
+        type=seconds,
+        default=3.0,
+        help="from SIGTERM to SIGKILL for a command that is to end (default: 3)",
+    )
+    command.add_argument("--concurrency", type=count_up_to(10_000), default=256, help="commands at once (default: 256)")
+    command.add_argument(
+        "--poll", metavar="SECONDS", type=seconds, default=5.0, help="how often files are looked at (default: 5)"
+    )
+    command.add_argument("--reap", action="store_true", help="reap orphans also when this is not process 1")
+    command.add_argument("--json", action="store_true", help="lines of JSON")
+    _add_log_options(command)
+    add_backend(command)
+
+
+def _add_log_options(command: argparse.ArgumentParser) -> None:
+    """What is told, and what not."""
+    command.add_argument("-q", "--quiet", action="store_true", help="print no lines for runs that went well")
+    levels = ("debug", "info", "warning", "error")
+    command.add_argument(
+        "--log-level",
+        choices=levels,
+        default="info",
+        help="of the library's own log, on standard error (default: info)",
+    )
+
+
 COMMANDS: Final[tuple[Callable[[AddCommand], object], ...]] = (
     _add_run,
     _add_next,
     _add_check,
+    _add_crontab,
     _add_demo,
 )
 """What adds each command, in the order in which `--help` shows them."""
