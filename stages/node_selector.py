@@ -70,18 +70,22 @@ class NodeSelector:
         self._lane, self._clock, self._demand, self._nodes = lane, clock, demand, nodes
         self._limiter = anyio.Semaphore(concurrency)
         self._choosing: set[str] = set()
+        self._batches_in_hand = 0
         self._strategies, self._make_id, self._emit = strategies, make_id, emit
         self._demand_changed, self._settled = demand_changed, settled
 
     async def run(self) -> None:
         """Place until cancelled."""
-        with self._inbox.attended():
-            async with anyio.create_task_group() as group:
-                while True:
-                    batch = await self._inbox.receive()
-                    if to_choose := self._place(batch or []):
-                        await group.start(self._choose_and_store, to_choose)
-                    self._outbox.flush()
+        try:
+            with self._inbox.attended():
+                async with anyio.create_task_group() as group:
+                    while True:
+                        batch = await self._inbox.receive()
+                        if to_choose := self._place(batch or []):
+                            await group.start(self._choose_and_store, to_choose)
+                        self._outbox.flush()
+        finally:
+            self._clock.activity.ended(self._batches_in_hand)  # here, where it has ended: not while it is on its way
 
     def _place(self, batch: Sequence[DueEvent]) -> list[ExecutionDue | PlacementWanted]:
         """Pass on what needs no choice. Gives the others."""
@@ -109,13 +113,13 @@ class NodeSelector:
         ids = [event.execution_id for event in wanted]
         self._choosing.update(ids)
         self._clock.activity.began()
+        self._batches_in_hand += 1
         task_status.started()
-        try:
-            await self._store(wanted, await self._choose_all(wanted))
-            self._outbox.flush()
-        finally:
-            self._choosing.difference_update(ids)
-            self._clock.activity.ended()
+        await self._store(wanted, await self._choose_all(wanted))
+        self._outbox.flush()
+        self._choosing.difference_update(ids)
+        self._batches_in_hand -= 1
+        self._clock.activity.ended()
 
     async def _store(self, wanted: Sequence[ExecutionDue | PlacementWanted], placements: Sequence[Placement]) -> None:
         now = self._clock.now()
