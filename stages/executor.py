@@ -113,7 +113,7 @@ class Executor:
     async def _turn(self, batch: Sequence[PlacedEvent]) -> None:
         outcomes = self._pool.outcomes(self._most)
         items, free = self._wanted(batch)
-        refilled = self._refill(free)
+        refilled = self._refill(batch, items, free)
         if outcomes or items or free:
             rooms = self._rooms()
             started = await self._write(outcomes, items, free, rooms)
@@ -154,18 +154,22 @@ class Executor:
                 self._demand.want(queue, self._clock.now())
         return items, free
 
-    def _refill(self, free: dict[str, int]) -> set[str]:
+    def _refill(self, batch: Sequence[PlacedEvent], items: Sequence[str], free: dict[str, int]) -> set[str]:
         """Ask for as much as tasks that were full have room for by now. Gives the queues that are asked for it.
 
         More than that need not be asked of those queues: what else was there has started. Only where slots are short
-        somebody else may come first, who waits above; there the broadcaster decides.
+        somebody else may come first, who waits above; there the broadcaster decides, and of queues in this batch.
         """
-        if not self._may_claim():
-            return set()
         refilled: set[str] = set()
-        for queue, room in self._task_slots.take_freed(self._running_tasks()).items():
-            if self._slots.limit is None and room < self._slots.free(queue, self._pool) and queue not in free:
+        freed = self._task_slots.take_freed(self._running_tasks()) if self._may_claim() else {}
+        if not freed:
+            return refilled
+        short = {event.queue for event in batch}
+        left = 0 if self._slots.limit is not None else self._most - len(items) - sum(free.values())
+        for queue, room in freed.items():
+            if room <= left and room < self._slots.free(queue, self._pool) and queue not in short:
                 free[queue] = room
+                left -= room
                 refilled.add(queue)
             else:
                 self._demand.want(queue, self._clock.now())
@@ -212,7 +216,7 @@ class Executor:
             log.error("the store refuses outcomes as they are, each is tried alone: %s", error)
             self._pool.claims_have_come()
             await self._record_one_by_one(outcomes)
-            self._leave_for_later([WorkReady(queue, 1) for queue in free])
+            self._demand.unknown_work = True  # what was to start is left for later
             return Started()
         await self._recorded(outcomes, finished)
         await self._launch(started)

@@ -86,8 +86,10 @@ async def test_no_stage_handles_more_than_a_batch_between_two_checkpoints() -> N
         await scheduler.add_jobs([world.job(f"local{index}", Every(2)) for index in range(1000)])
         await scheduler.add_jobs([world.job(f"placed{index}", Every(2), run_on=Random()) for index in range(500)])
         await scheduler.enqueue([world.tasks["note"].call() for _ in range(2000)])
+        for index in range(100):
+            await scheduler.enqueue([world.tasks["note"].call()] * 5, after=1, queue=f"queue{index}")
         await world.pass_time(5)
-        assert len(world.ran) == 2 * 1500 + 2000
+        assert len(world.ran) == 2 * 1500 + 2000 + 500
         assert chain_of(scheduler).lane.is_direct
         group.cancel_scope.cancel()
 
