@@ -16,6 +16,7 @@ from .model.cron import Cron
 from .model.definitions import job_from_data, job_to_data
 from .model.errors import (
     ClepsydraError,
+    DeclarationError,
     DuplicateId,
     DuplicateKey,
     ExecutionFailed,
@@ -84,6 +85,7 @@ __all__ = [
     "ClepsydraError",
     "Clock",
     "Cron",
+    "DeclarationError",
     "DuplicateId",
     "DuplicateKey",
     "Every",

@@ -46,7 +46,9 @@ def add_command(
 def add_target(command: argparse.ArgumentParser) -> None:
     """The scheduler that a command is about."""
     command.add_argument(
-        "target", metavar="MODULE:SCHEDULER", help=f"such as {EXAMPLE}; a function that makes it will do"
+        "target",
+        metavar="MODULE:SCHEDULER",
+        help=f"such as {EXAMPLE}; a function that makes it will do, or clepsydra.toml",
     )
 
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import anyio
 
-from .. import JobRecord, JobState, Scheduler
+from .. import ClepsydraError, JobRecord, JobState, Scheduler
 from .errors import UsageError
 from .journal import Entry, Journal, plain
 from .output import NOBODY_READS, Output
 from .service import Service
-from .target import load_scheduler
+from .target import is_file, load_scheduler
 from .words import length, plural, stamp, utc
 
 _MOST_NAMED = 20  # jobs that are listed at the start
@@ -31,7 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run a scheduler until a signal ends it."""
     scheduler = load_scheduler(arguments.target)
     configure_logging(arguments.log_level)
-    return in_event_loop(_serve, scheduler, arguments.quiet, backend=arguments.backend)
+    reloads = is_file(arguments.target)
+    return in_event_loop(_serve, scheduler, arguments.quiet, reloads, backend=arguments.backend)
 
 
 def configure_logging(level: str) -> None:
@@ -50,7 +51,7 @@ def in_event_loop(function: Callable[..., Coroutine[Any, Any, int]], *arguments:
     return anyio.run(function, *arguments, backend=backend)
 
 
-async def _serve(scheduler: Scheduler, quiet: bool) -> int:
+async def _serve(scheduler: Scheduler, quiet: bool, reloads: bool) -> int:
     output = Output(sys.stdout)
     clock = scheduler.clock
 
@@ -65,8 +66,16 @@ async def _serve(scheduler: Scheduler, quiet: bool) -> int:
         for line in greeting(scheduler):
             say(line)
 
+    async def on_hangup() -> None:
+        say(await reloaded(scheduler))
+
     journal, began = Journal(write), clock.now()
-    service = Service(scheduler, on_start=on_start, on_drain=lambda why: say(draining(scheduler, why)))
+    service = Service(
+        scheduler,
+        on_start=on_start,
+        on_hangup=on_hangup if reloads else None,
+        on_drain=lambda why: say(draining(scheduler, why)),
+    )
     output.on_broken = lambda: service.ask_to_stop("nobody reads the output")
     detach = scheduler.attach(journal.hear)
     try:
@@ -75,6 +84,16 @@ async def _serve(scheduler: Scheduler, quiet: bool) -> int:
         detach()
         say(f"ended: {journal.summary()} in {length(clock.now() - began)}")
     return NOBODY_READS if output.broken else code
+
+
+async def reloaded(scheduler: Scheduler) -> str:
+    """Read its file again, and say what came of it. A file that cannot be used leaves everything as it was."""
+    try:
+        needs_restart = await scheduler.reload()
+    except ClepsydraError as error:
+        return f"not reloaded, everything stays as it was: {error}"
+    after = f"; only after a restart: {', '.join(needs_restart)}" if needs_restart else ""
+    return f"reloaded: {plural(len(scheduler.declared_jobs), 'job')} declared{after}"
 
 
 def greeting(scheduler: Scheduler) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """A scheduler run as a service of its own: what signals do, how it ends, and with which exit code.
 
 The first SIGINT or SIGTERM drains: nothing new is started, what runs may go on for the grace. The second one cuts that
-short. Whoever wants to say something at the start, at the drain and at the end gives functions for it; the last one is
-called when nothing runs any more and the store can still be asked.
+short. SIGHUP is for those who have something to read again; else it is the system's to deal with. Whoever wants to say
+something at the start, at the drain and at the end gives functions for it; the last one is called when nothing runs any
+more and the store can still be asked.
 """
 
 from __future__ import annotations
@@ -43,12 +44,14 @@ class Service:
         beside: Callable[[], Coroutine[Any, Any, None]] = nothing,
         end_after: float | None = None,
         on_start: Callable[[], Awaitable[None]] = nothing,
+        on_hangup: Callable[[], Awaitable[None]] | None = None,
         on_drain: Callable[[str], None] = lambda why: None,
         on_end: Callable[[], Awaitable[None]] = nothing,
     ) -> None:
         self.scheduler = scheduler
         self._beside, self._end_after = beside, end_after
         self._on_start, self._on_drain, self._on_end = on_start, on_drain, on_end
+        self._on_hangup = on_hangup
         self._started, self._asked = anyio.Event(), anyio.Event()
         self._why = ""
         self._failure: ClepsydraError | None = None
@@ -86,12 +89,21 @@ class Service:
         if sys.platform == "win32":  # Ctrl-C is a KeyboardInterrupt there: no second chance, but an end
             task_status.started()
             return
-        with anyio.open_signal_receiver(*SIGNALS) as received:
+        signals = SIGNALS if self._on_hangup is None else (*SIGNALS, signal.SIGHUP)
+        with anyio.open_signal_receiver(*signals) as received:
             task_status.started()
             async for number in received:
+                if number not in SIGNALS:
+                    await self._hang_up()
+                    continue
                 if self._asked.is_set():
                     self.insist(number)
                 self.ask_to_stop(signal.Signals(number).name)
+
+    async def _hang_up(self) -> None:
+        """SIGHUP: what a service reads again is read again, once it has started and unless it is ending."""
+        if self._on_hangup is not None and self._started.is_set() and not self._asked.is_set():
+            await self._on_hangup()
 
     async def _watch_the_time(self) -> None:
         if self._end_after is not None:

@@ -1,4 +1,4 @@
-"""From `module:scheduler` on the command line to the scheduler that is meant, with help for whoever mistypes it.
+"""From `module:scheduler` or `clepsydra.toml` on the command line to the scheduler, with help for whoever mistypes it.
 
 The current directory is looked in first, as `python -m` does. The attribute is a `Scheduler`, or a function without
 arguments that makes one. Importing the module runs the user's code, and what that raises is told as what it is.
@@ -24,12 +24,22 @@ EXAMPLE = "jobs:scheduler"
 
 
 def load_scheduler(target: str) -> Scheduler:
-    """The scheduler that a `module:attribute` names. Raises `CommandError` with what to do about it."""
-    module_name, attribute = _parts(target)
+    """The scheduler that a `module:attribute` names, or a file of declarations.
+
+    Raises `CommandError`, or `DeclarationError`, with what to do about it.
+    """
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    if is_file(target):
+        return Scheduler.from_toml(target)
+    module_name, attribute = _parts(target)
     module = _imported(module_name)
     return _made(_found(module, module_name, attribute), target)
+
+
+def is_file(target: str) -> bool:
+    """Whether it is a file that declares a scheduler, and not code."""
+    return target.endswith(".toml")
 
 
 def _parts(target: str) -> tuple[str, str]:

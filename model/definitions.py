@@ -55,22 +55,22 @@ def job_from_data(name: str, data: Data, at: str = "", *, task: Callable[[str], 
     `at` is where the data stands, for errors, which are those of `Job`. `task` finds what a name under `task` means;
     without it the name is taken as it is.
     """
-    here = _table(data, at or "job", KEYS)
+    here = table_of(data, at or "job", KEYS)
     if "task" not in here:
-        raise InvalidArgument(_below(at, "task"), None, "is missing: the name of the task that the job runs")
+        raise InvalidArgument(below(at, "task"), None, "is missing: the name of the task that the job runs")
     options: dict[str, Any] = {key: here[key] for key in _PLAIN if key in here}
     for key in _DURATIONS:
         if key in here:
-            options[key] = duration_from_data(here[key], _below(at, key))
+            options[key] = duration_from_data(here[key], below(at, key))
     if "misfire" in here:
-        options["misfire"] = _misfire(here["misfire"], _below(at, "misfire"))
+        options["misfire"] = _misfire(here["misfire"], below(at, "misfire"))
     if "retry" in here:
-        options["retry"] = _retry(here["retry"], _below(at, "retry"))
+        options["retry"] = _retry(here["retry"], below(at, "retry"))
     if "run_on" in here:
-        options["run_on"] = _run_on(here["run_on"], _below(at, "run_on"))
+        options["run_on"] = _run_on(here["run_on"], below(at, "run_on"))
     given = here.get("schedule")
-    schedule = None if given is None else schedule_from_data(given, _below(at, "schedule"))
-    with _placed(at):
+    schedule = None if given is None else schedule_from_data(given, below(at, "schedule"))
+    with placed(at):
         found = here["task"] if task is None else task(here["task"])
         return Job(name, found, schedule, args=here.get("args"), **options)
 
@@ -78,7 +78,7 @@ def job_from_data(name: str, data: Data, at: str = "", *, task: Callable[[str], 
 def schedule_from_data(data: object, at: str = "schedule") -> Schedule:
     """The schedule that data names: a cron expression, or a table of one of the kinds, perhaps bounded."""
     if isinstance(data, str):
-        with _placed(at):
+        with placed(at):
             return Cron(data)
     if not isinstance(data, Mapping):
         raise InvalidArgument(at, data, "must be a cron expression, or a table such as { every = { minutes = 5 } }")
@@ -87,24 +87,24 @@ def schedule_from_data(data: object, at: str = "schedule") -> Schedule:
     if len(kinds) != 1:
         raise InvalidArgument(at, dict(here), f"must say exactly one of {', '.join(_KINDS)}")
     schedule = _kind_from_data(kinds[0], here, at)
-    with _placed(at):
+    with placed(at):
         if "except" in here:
-            schedule = schedule - schedule_from_data(here["except"], _below(at, "except"))
+            schedule = schedule - schedule_from_data(here["except"], below(at, "except"))
         if "from" in here or "until" in here:
-            schedule = schedule.between(*(_moment(here.get(key), _below(at, key)) for key in ("from", "until")))
+            schedule = schedule.between(*(_moment(here.get(key), below(at, key)) for key in ("from", "until")))
     return schedule
 
 
 def _kind_from_data(kind: str, data: Data, at: str) -> Schedule:
     options = {"cron": ("tz", "gap", "fold"), "every": ("after_completion",), "once": ("tz",)}.get(kind, ())
-    here = _table(data, at, (kind, *options, "except", "from", "until"))
+    here = table_of(data, at, (kind, *options, "except", "from", "until"))
     given = here[kind]
-    with _placed(at):
+    with placed(at):
         match kind:
             case "cron":
                 return Cron(given, **{key: here[key] for key in options if key in here})
             case "every":
-                length = duration_from_data(given, _below(at, "every"))
+                length = duration_from_data(given, below(at, "every"))
                 return Every(length, after_completion=here.get("after_completion", False))
             case "once":
                 return Once(given, here.get("tz"))
@@ -113,9 +113,9 @@ def _kind_from_data(kind: str, data: Data, at: str) -> Schedule:
                     raise InvalidArgument("reboot", given, "must be true; leave the schedule out for none")
                 return Reboot()
             case "any":
-                return _union(given, _below(at, "any"))
+                return _union(given, below(at, "any"))
             case _:
-                return schedule_from_data(given, _below(at, "of"))
+                return schedule_from_data(given, below(at, "of"))
 
 
 def _union(data: object, at: str) -> Schedule:
@@ -123,7 +123,7 @@ def _union(data: object, at: str) -> Schedule:
     if not isinstance(data, Sequence) or isinstance(data, str) or not data:
         raise InvalidArgument(at, given, "must be a list of schedules")
     parts = [schedule_from_data(part, f"{at}[{index}]") for index, part in enumerate(cast(Sequence[object], data))]
-    with _placed(at):
+    with placed(at):
         return Union.of(*parts)
 
 
@@ -143,10 +143,10 @@ def duration_from_data(data: object, at: str) -> Any:
     """Seconds as they are, a table of units as a `timedelta`. What is neither is left for those who check it."""
     if not isinstance(data, Mapping):
         return data
-    units = _table(cast(object, data), at, _UNITS)
+    units = table_of(cast(object, data), at, _UNITS)
     for unit, value in units.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidArgument(_below(at, unit), value, "must be a number")
+            raise InvalidArgument(below(at, unit), value, "must be a number")
     try:
         return timedelta(**units)
     except (OverflowError, ValueError):
@@ -154,10 +154,10 @@ def duration_from_data(data: object, at: str) -> Any:
 
 
 def _misfire(data: object, at: str) -> Misfire:
-    with _placed(at):
+    with placed(at):
         if isinstance(data, str):
             return Misfire(cast(Any, data))
-        here = dict(_table(data, at, _MISFIRE))
+        here = dict(table_of(data, at, _MISFIRE))
         take = here.pop("take", "latest")
         for key in ("window", "grace"):
             if key in here:
@@ -166,10 +166,10 @@ def _misfire(data: object, at: str) -> Misfire:
 
 
 def _retry(data: object, at: str) -> Retry:
-    with _placed(at):
+    with placed(at):
         if isinstance(data, int):
             return Retry(data)
-        here = dict(_table(data, at, _RETRY))
+        here = dict(table_of(data, at, _RETRY))
         for key in ("backoff", "max_backoff"):
             if key in here:
                 here[key] = duration_from_data(here[key], key)
@@ -177,40 +177,41 @@ def _retry(data: object, at: str) -> Retry:
 
 
 def _run_on(data: object, at: str) -> RunOn:
-    with _placed(at):
+    with placed(at):
         if isinstance(data, str):
             return _STRATEGIES[data](()) if data in ("random", "all") else to_run_on(data)
-        here = _table(data, at, tuple(_STRATEGIES))
+        here = table_of(data, at, tuple(_STRATEGIES))
         if len(here) != 1:
             raise InvalidArgument("run_on", dict(here), f"must say one of {', '.join(_STRATEGIES)}")
         ((kind, names),) = here.items()
         return _STRATEGIES[kind](names)
 
 
-def _table(data: object, at: str, known: Sequence[str]) -> Data:
+def table_of(data: object, at: str, known: Sequence[str]) -> Data:
     """The data, if it is a table that says nothing unknown."""
     if not isinstance(data, Mapping):
         raise InvalidArgument(at, data, "must be a table")
     table = cast(Data, data)
     for key, value in table.items():
         if key not in known:
-            raise InvalidArgument(_below(at, str(key)), value, f"is not known here; known: {', '.join(known)}")
+            raise InvalidArgument(below(at, str(key)), value, f"is not known here; known: {', '.join(known)}")
     return table
 
 
-def _below(at: str, key: str) -> str:
+def below(at: str, key: str) -> str:
+    """The place of a key within a table."""
     return f"{at}.{key}" if at else key
 
 
 @contextmanager
-def _placed(at: str) -> Generator[None]:
+def placed(at: str) -> Generator[None]:
     """Errors of what is made inside say where in the data it stands, once."""
     try:
         yield
     except InvalidArgument as error:
         if not at or error.argument.startswith(at):
             raise
-        place = at if f".{at}".endswith(f".{error.argument}") else _below(at, error.argument)
+        place = at if f".{at}".endswith(f".{error.argument}") else below(at, error.argument)
         raise InvalidArgument(place, error.value, error.expected) from None
     except ScheduleError as error:
         if not at or str(error).startswith(at):

@@ -45,6 +45,10 @@ class ScheduleError(ClepsydraError, ValueError):
     """A schedule cannot be used: malformed, out of range, ambiguous, or it can never fire."""
 
 
+class DeclarationError(ClepsydraError, ValueError):
+    """A file of declarations cannot be used: it is not there, no TOML, or says what cannot be. Nothing was changed."""
+
+
 class UnknownTask(ClepsydraError, LookupError):
     """No task of this name or alias is registered with this scheduler."""
 

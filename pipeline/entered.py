@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from anyio.lowlevel import checkpoint
 
@@ -11,6 +11,7 @@ from ..model.clock import Clock
 from ..model.errors import NotInExecution, SchedulerNotRunning
 from ..model.ids import IdMaker
 from ..model.strategies import RunStrategy
+from ..model.task import Task
 from ..stages.running import current_execution
 from ..storage.protocol import Storage
 from .registry import Registry
@@ -37,6 +38,11 @@ class Entered:
     _registry: Registry
     _make_id: IdMaker
     _runtime: Runtime | None
+
+    @property
+    def tasks(self) -> Mapping[str, Task[..., Any]]:
+        """The registered tasks, by name and alias."""
+        return dict(self._registry.tasks)
 
     def _running(self) -> Runtime:
         runtime = self._runtime

@@ -91,6 +91,14 @@ class FromThread:
         """As `Scheduler.add_jobs`."""
         return self._wait(lambda: self._scheduler.add_jobs(jobs, replace=replace))
 
+    def redeclare(self, jobs: Iterable[Job]) -> None:
+        """As `Scheduler.redeclare`."""
+        self._wait(lambda: self._scheduler.redeclare(jobs))
+
+    def reload(self) -> Sequence[str]:
+        """As `Scheduler.reload`."""
+        return self._wait(self._scheduler.reload)
+
     def remove_job(self, name: str, *, missing_ok: bool = False) -> None:
         """As `Scheduler.remove_job`."""
         self._wait(lambda: self._scheduler.remove_job(name, missing_ok=missing_ok))

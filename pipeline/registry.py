@@ -59,6 +59,17 @@ class Registry:
             raise JobExists(job.name, "code declares it twice")
         self.jobs[job.name] = job
 
+    def declarable(self, jobs: Iterable[Job]) -> dict[str, Job]:
+        """Jobs by name, each checked, to be declared together. Raises `JobExists` for a name that comes twice."""
+        wanted: dict[str, Job] = {}
+        for job in jobs:
+            if not isinstance(job, Job):
+                raise InvalidArgument("jobs", job, "must be Job(...)s")
+            if job.name in wanted:
+                raise JobExists(job.name, "it is declared twice")
+            wanted[job.name] = self.checked(job)
+        return wanted
+
     def checked(self, job: Job) -> Job:
         """The job with what it has left unsaid. Raises unless its task is known and takes its arguments."""
         self.check_call(Call(job.work.task, job.work.args))

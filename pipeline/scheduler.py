@@ -8,12 +8,12 @@ before it is entered, and it can be entered again when it has ended, on another 
 
 from __future__ import annotations
 
-import inspect
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
@@ -34,7 +34,6 @@ from ..model.policies import Recovery, count_of, one_of, optional_count
 from ..model.schedule import Schedule
 from ..model.strategies import Node, RunStrategy
 from ..model.task import Task
-from ..stages.commands import PutJobs
 from ..storage.lane import StorageLane
 from ..storage.memory import MemoryStorage
 from ..storage.protocol import (
@@ -42,10 +41,10 @@ from ..storage.protocol import (
     TaskRow,
 )
 from .callers import Callers
-from .entered import BATCH
+from .declared_file import placed_in, read_declared_file
+from .declaring import Declaring
 from .from_thread import FromThread
 from .health import Health, complaints
-from .job_face import Jobs
 from .options import JobOptions, TaskOptions, check_options
 from .registry import Registry
 from .runtime import Runtime
@@ -63,7 +62,7 @@ class _Decorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-class Scheduler(Jobs):
+class Scheduler(Declaring):
     """A supervised job scheduler inside your process.
 
     `storage` keeps jobs and executions: memory when none is given, `SQLiteStorage(path)` for a file. `name` is this
@@ -104,10 +103,37 @@ class Scheduler(Jobs):
         self._callers = Callers(self.storage, self.clock, self._promise)
         self._runtime: Runtime | None = None
         self._entered: TaskGroup | None = None
+        self._file = None
         for task in tasks:
             self._registry.register(task, None, ())
         for job in jobs:
             self._registry.declare(job)
+
+    @classmethod
+    def from_toml(
+        cls,
+        path: str | os.PathLike[str] = "clepsydra.toml",
+        *,
+        storage: Storage | None = None,
+        tasks: Iterable[Task[..., Any] | Callable[..., Any]] = (),
+        strategies: Mapping[str, RunStrategy] | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """A scheduler as a file declares it: its top level, or `[tool.clepsydra]` of a `pyproject.toml`.
+
+        The keys are the names that things have in code. What is given here is added to what the file says; a `storage`
+        given here takes the place of the file's. Imports the modules that the file names. Raises `DeclarationError`.
+        """
+        file = read_declared_file(Path(path))
+        known = {**file.strategies, **(strategies or {})}
+        where = file.storage if storage is None else storage
+        with placed_in(file.path):
+            scheduler = cls(where, stages=file.stages, tasks=tasks, strategies=known, clock=clock, **file.plain)
+        scheduler._register(file)
+        for job in file.jobs:
+            scheduler._registry.declare(job)
+        scheduler._file = file
+        return scheduler
 
     # ------------------------------------------------------------------------------------------ tasks and declared jobs
 
@@ -174,21 +200,11 @@ class Scheduler(Jobs):
 
         return declare
 
-    @property
-    def tasks(self) -> Mapping[str, Task[..., Any]]:
-        """The registered tasks, by name and alias."""
-        return dict(self._registry.tasks)
-
     async def list_tasks(self) -> Sequence[TaskRow]:
         """The tasks that any process has registered with this store, by name, with JSON schemas of what they take and
         give.
         """
         return await self._read(lambda store: store.list_tasks())
-
-    @property
-    def declared_jobs(self) -> Sequence[Job]:
-        """The jobs that code declares to this scheduler."""
-        return list(self._registry.jobs.values())
 
     # ------------------------------------------------------------------------------------------------------- life cycle
 
@@ -292,15 +308,8 @@ class Scheduler(Jobs):
 
     async def _prepare(self, runtime: Runtime) -> None:
         """Tell the store which tasks there are, and which jobs code declares."""
-        rows = [_task_row(task) for task in _distinct(self._registry.tasks)]
-        await runtime.lane.write(lambda store: store.put_tasks(rows), counted=False)
-        jobs = list(self._registry.jobs.values())
-        if self._declared == "if_pristine":
-            stored = await runtime.lane.read(lambda store: store.load_jobs(), counted=False)
-            jobs = jobs if stored is None else []
-        for start in range(0, len(jobs), BATCH):
-            some = [(self._make_id(), job) for job in jobs[start : start + BATCH]]
-            await self._command(runtime, PutJobs(some, True, deadline=self._deadline()))
+        await self._put_tasks(runtime)
+        await self._declare(runtime, self.declared_jobs)
         await runtime.chain.book.loaded.wait()  # from here on stored jobs can be found, too
 
     def _runtime_of_this_entry(self) -> Runtime:
@@ -379,14 +388,6 @@ class Scheduler(Jobs):
         for name, number in (tasks or {}).items():
             chain.task_slots.tune(self._registry.tasks[name], number)
         chain.tuned()
-
-
-def _distinct(tasks: Mapping[str, Task[..., Any]]) -> list[Task[..., Any]]:
-    return list({task.name: task for task in tasks.values()}.values())
-
-
-def _task_row(task: Task[..., Any]) -> TaskRow:
-    return TaskRow(task.name, task.aliases, inspect.getdoc(task) or "", task.input_schema, task.output_schema)
 
 
 def _node_name() -> str:

@@ -343,6 +343,10 @@ class Chain:
         self.pool.lease_lost()
         self.placed.nudge()
 
+    def redeclared(self) -> None:
+        """Code declares other jobs than before: which of them are fired is gone through anew."""
+        self._ask_for_snapshot()
+
     def tuned(self) -> None:
         """The slots have changed: publish the demand anew."""
         self.placed.nudge()

@@ -43,6 +43,10 @@ class Slots:
         self.limit = limit
         """Of all queues together; None: no more than the queues allow."""
 
+    def take_over(self, concurrency: int, queues: Mapping[str, int], limit: int | None) -> None:
+        """Other settings in the place of all these."""
+        self.concurrency, self.queues, self.limit = concurrency, dict(queues), limit
+
     def of(self, queue: str) -> int:
         """The concurrency of a queue."""
         return self.queues.get(queue, self.concurrency)

@@ -102,6 +102,26 @@ def test_the_second_one_does_not_wait_for_it(folder: Path, backend: str, number:
     assert process.returncode == 128 + number
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_sighup_reads_a_file_of_declarations_again(folder: Path, backend: str) -> None:
+    (folder / "things.py").write_text("def thing(): ...")
+    file, job = folder / "clepsydra.toml", "[jobs.{}]\ntask = 'things:thing'\nschedule = {{ every = 0.05 }}\n"
+    file.write_text(job.format("one"))
+    with command(folder, "run", "clepsydra.toml", "--backend", backend) as process:
+        read_until(process, "one .*state=succeeded")
+        file.write_text(job.format("two"))
+        process.send_signal(signal.SIGHUP)
+        assert "reloaded: 1 job declared" in read_until(process, "two .*state=succeeded")
+        file.write_text("jobs = 7")
+        process.send_signal(signal.SIGHUP)
+        read_until(process, "not reloaded, everything stays as it was: clepsydra.toml: jobs=7: must be a table")
+        read_until(process, "two .*state=succeeded")
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE)
+
+    assert (process.returncode, err) == (0, "")
+
+
 def test_a_grace_that_is_over_ends_it_too(folder: Path) -> None:
     slow(folder, 3600, grace=0.2)
     with command(folder, "run", "slow:scheduler") as process:

@@ -51,6 +51,12 @@ def test_a_scheduler_or_a_function_that_makes_one_is_found(target: str, name: st
     assert scheduler.name == name
 
 
+def test_a_file_declares_one(folder: Path) -> None:
+    (folder / "some.toml").write_text("name = 'declared'\ntasks = ['my_jobs:make']")
+
+    assert load_scheduler("some.toml").name == "declared"
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [
