@@ -51,12 +51,14 @@ from .model.task import Call, Task
 from .model.verification import Finding, Verification
 from .pipeline.handles import ExecutionHandle
 from .pipeline.health import Health
+from .pipeline.operator import Operator
 from .pipeline.scheduler import Scheduler
 from .pipeline.settings import BroadcasterSettings, ExecutorSettings, SelectorSettings, Stages, StageSettings
 from .pipeline.supervisor import Child, Intensity, Restart, Strategy, Supervisor
 from .stages.own_transaction import Finish
 from .stages.running import Run, current_execution
 from .storage.memory import MemoryStorage
+from .storage.migrating import Migration, migrate_store
 from .storage.protocol import JobPage, Page, Storage, TaskRow
 from .storage.sqlite import SQLiteStorage
 from .storage.urls import postgres_storage, storage_at
@@ -114,6 +116,7 @@ __all__ = [
     "LeaseLost",
     "Local",
     "MemoryStorage",
+    "Migration",
     "Misfire",
     "Node",
     "NodeList",
@@ -122,6 +125,7 @@ __all__ = [
     "Obstacle",
     "OnLeaseLost",
     "Once",
+    "Operator",
     "Order",
     "Overlap",
     "Page",
@@ -168,6 +172,7 @@ __all__ = [
     "events",
     "job_from_data",
     "job_to_data",
+    "migrate_store",
     "storage_at",
     "to_datetime",
     "to_instant",

@@ -22,7 +22,7 @@ from ..model.schedule import BoundSchedule, Schedule, duration_in_words
 from ..model.strategies import All, Candidate, Named, Node, NodeList, Random
 from ..stages import misfire
 from ..stages.misfire import Entry, due_of
-from ..storage.protocol import TaskRoom
+from ..storage.protocol import TaskRoom, TaskRow
 
 _MOST_COUNTED = 10_000
 
@@ -35,20 +35,33 @@ class Here:
     alive: Sequence[Node]
     tasks: Collection[str]
     """The names that it has code for."""
-    strategies: Collection[str]
-    declared: Collection[str]
+    strategies: Collection[str] | None
+    """None: nobody here can say, as with what its code declares."""
+    declared: Collection[str] | None
     """The jobs that its code declares."""
-    slots: Callable[[str], tuple[int, int]]
-    """Of a queue: how many there are, and how many are free."""
+    slots: Callable[[str], tuple[int | None, int | None]]
+    """Of a queue: how many there are, and how many are free; None: nobody here can say."""
     task_room: Callable[[str], int | None]
     """How many more runs of a task may start; None: as many as its queue allows."""
     complaints: Sequence[str]
     """Why it is not well."""
 
     @property
+    def is_outside(self) -> bool:
+        """Whether it only looks on, and is no scheduler itself."""
+        return not self.node.id
+
+    @property
     def others(self) -> Sequence[Node]:
         """The nodes that are alive beside this one."""
         return [node for node in self.alive if node.id != self.node.id]
+
+
+def seen_from_outside(nodes: Sequence[Node], tasks: Sequence[TaskRow]) -> Here:
+    """What one knows who is no scheduler: which nodes there are, as far as the store can tell, and which tasks."""
+    alive = [node for node in nodes if node.alive is not False]
+    names = {name for task in tasks for name in (task.name, *task.aliases)}
+    return Here(Node("", "", 0, 0), alive, names, None, None, lambda queue: (None, None), lambda task: None, ())
 
 
 def room_of(task: str, rooms: Sequence[TaskRoom]) -> int | None:
@@ -85,7 +98,7 @@ def _of_the_job(record: JobRecord, here: Here) -> Iterator[Obstacle]:
         yield Obstacle(Hindrance.PAUSED, f"the job is paused{because}; resume_job() lets it fire again", True)
     elif record.state is JobState.STOPPED:
         yield Obstacle(Hindrance.STOPPED, f"the job is stopped{because}", True)
-    if record.declared and record.name not in here.declared:
+    if record.declared and here.declared is not None and record.name not in here.declared:
         what = "code declared the job earlier, and the code of this process does not: it does not fire it"
         yield Obstacle(Hindrance.UNDECLARED, what, not here.others)
 
@@ -154,7 +167,7 @@ def _of_overlap(job: Job, unfinished: Sequence[Execution]) -> Iterator[Obstacle]
 def _of_the_place(job: Job, here: Here) -> Iterator[Obstacle]:
     run_on = job.run_on
     alive = ", ".join(sorted({node.name for node in here.alive})) or "none"
-    if isinstance(run_on, Named) and run_on.name not in here.strategies:
+    if isinstance(run_on, Named) and here.strategies is not None and run_on.name not in here.strategies:
         what = f"no run strategy is registered here as {run_on.name!r}"
         yield Obstacle(Hindrance.NO_NODE, what, not here.others)
     elif isinstance(run_on, Random | NodeList) and not run_on.choose(Candidate("", job.name, None), here.alive):
@@ -167,12 +180,16 @@ def _of_the_place(job: Job, here: Here) -> Iterator[Obstacle]:
 
 def obstacles_to_work(task: str, queue: str, here: Here) -> Iterator[Obstacle]:
     """What keeps work of a queue from starting here."""
-    if task not in here.tasks:
+    if here.is_outside and not here.alive:
+        yield Obstacle(Hindrance.NO_NODE, "no scheduler is at work on this store", True)
+    if here.is_outside and task not in here.tasks:
+        yield Obstacle(Hindrance.NO_TASK, f"no scheduler has registered the task {task!r} with this store", True)
+    elif task not in here.tasks:
         elsewhere = "; another node may have it" if here.others else ""
         what = f"this process has no code for the task {task!r}{elsewhere}"
         yield Obstacle(Hindrance.NO_TASK, what, not here.others)
     slots, free = here.slots(queue)
-    if not free:
+    if free == 0:
         yield Obstacle(Hindrance.QUEUE_FULL, f"all {slots} slots of queue {queue!r} are taken now; it would wait")
     if here.task_room(task) == 0:
         what = f"as many runs of the task {task!r} are under way as may be; it would wait"

@@ -14,9 +14,11 @@ from typing import TypeAlias
 import anyio
 from attrs import Factory, define, field
 
+from ..model.execution import Cause
 from ..model.filters import JobFilter
+from ..model.instants import Instant
 from ..model.job import Job, JobRecord, JobState
-from ..storage.protocol import JobChange
+from ..storage.protocol import JobChange, NewExecution
 
 
 @define(eq=False)
@@ -74,6 +76,19 @@ class RunJob(Command):
 
     name: str
     execution_id: str
+
+
+def manual_run(record: JobRecord, execution_id: str, now: Instant) -> NewExecution:
+    """The execution of a job that is to run now, beside its schedule."""
+    return NewExecution(
+        execution_id,
+        record.job.work,
+        Cause.MANUAL,
+        now,
+        job_id=record.id,
+        job_name=record.name,
+        generation=record.generation,
+    )
 
 
 AnyCommand: TypeAlias = PutJobs | ChangeState | RemoveJobs | RunJob

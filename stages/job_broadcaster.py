@@ -23,9 +23,9 @@ from ..model.instants import Instant
 from ..model.job import RUN_OUT, JobRecord, JobState
 from ..model.strategies import LOCAL
 from ..storage.lane import StorageLane
-from ..storage.protocol import Changes, JobChange, NewExecution, NewJob, Storage
+from ..storage.protocol import Changes, JobChange, NewJob, Storage
 from .channel import Channel
-from .commands import AnyCommand, ChangeState, Mailbox, PutJobs, RemoveJobs, RunJob
+from .commands import AnyCommand, ChangeState, Mailbox, PutJobs, RemoveJobs, RunJob, manual_run
 from .messages import JobAdded, JobEvent, JobNews, JobRemoved, RunRequested, SnapshotBegun, SnapshotEnded
 
 log = logging.getLogger("clepsydra.job_broadcaster")
@@ -237,15 +237,7 @@ class JobBroadcaster:
             raise JobNotFound(command.name, self._book.by_name)
         if command.given_up:
             return
-        item = NewExecution(
-            command.execution_id,
-            record.job.work,
-            Cause.MANUAL,
-            self._clock.now(),
-            job_id=record.id,
-            job_name=record.name,
-            generation=record.generation,
-        )
+        item = manual_run(record, command.execution_id, self._clock.now())
         # Noted first: when the answer to the write is lost, it may be in the store nevertheless.
         self._request_run(record, item.due_at)
         await self._write([command], lambda store: store.add_executions([item], self._clock.now()))

@@ -76,7 +76,8 @@ class PostgresStorage(PostgresTables, Ledger):
         )
         self._listens = listen and not pooled
         self._listener: Listener | None = None
-        self._connections = Connections(self.settings, self._check_version, self._tell)
+        self._channel = channel_of(schema) if listen else None
+        self._connections = Connections(self.settings, self._check_version, self._tell, self._channel_of_visitor)
         self._found_place: Place | None = None
         self._target = Target(
             self.settings.where,
@@ -87,7 +88,7 @@ class PostgresStorage(PostgresTables, Ledger):
             self._damaged,
             self.quarantine,
             self._tell,
-            lambda: channel_of(schema) if listen and self._listener is None else None,
+            lambda: self._channel if self._listener is None else None,
         )
         self._lifecycle = threading.Lock()
         self._preparing: Connection | None = None
@@ -215,6 +216,10 @@ class PostgresStorage(PostgresTables, Ledger):
         if (listener := self._listener) is not None:
             listener.tell()
 
+    def _channel_of_visitor(self) -> str | None:
+        """Where the transactions of one who is no node speak to the nodes: nobody here does it for them."""
+        return self._channel if self._node is None else None
+
     def _session(self) -> Session:
         return self._connections.current()
 
@@ -232,7 +237,7 @@ class PostgresStorage(PostgresTables, Ledger):
 
     @contextmanager
     def looking(self) -> Generator[None]:
-        """Read what is there, as no node: nothing is made, migrated or registered."""
+        """Read and change what is there, as no node: nothing is made, migrated or registered."""
         if self._node is not None:
             yield
             return
@@ -241,6 +246,18 @@ class PostgresStorage(PostgresTables, Ledger):
             yield
         finally:
             self._connections.close()
+
+    # ---- migrating
+
+    def schema_versions(self) -> tuple[int, int]:
+        """The schema's, 0 for none, and the one that this code works with. Nothing is made."""
+        with closing(connect(self.settings)) as connection, self._interruptible(connection):
+            return self._version(connection), VERSION
+
+    def migrate(self) -> None:
+        """Make the tables, or bring them up to date, without a scheduler."""
+        with self._alone():
+            self._prepare()
 
     # ---- opening
 
@@ -278,7 +295,7 @@ class PostgresStorage(PostgresTables, Ledger):
         if (version := self._version(connection)) < VERSION:
             raise StoreError(
                 f"{self.settings.where} has schema version {version}, older than {VERSION}; "
-                "it is brought up to date when a scheduler is entered on it"
+                "it is brought up to date when a scheduler is entered on it, or by `clepsydra migrate`"
             )
 
     def _version(self, connection: Connection) -> int:

@@ -205,11 +205,17 @@ class Statements(ABC):
 class Session(Statements, ThreadSession):
     """One thread's connection, and its transactions."""
 
-    def __init__(self, connection: Connection, settings: Settings, on_news: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        on_news: Callable[[], None],
+        channel: Callable[[], str | None],
+    ) -> None:
         Statements.__init__(self, settings.where)
         ThreadSession.__init__(self)
         self.connection = connection
-        self._on_news = on_news
+        self._on_news, self._channel = on_news, channel
         self._begin_writing = _beginning(settings, "ISOLATION LEVEL READ COMMITTED, READ WRITE")
         self._begin_reading = _beginning(settings, "ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
@@ -264,6 +270,8 @@ class Session(Statements, ThreadSession):
     def _commit(self) -> None:
         for sql, parameters in self.last_words.values():
             self.run(sql, parameters)
+        if self.newsworthy and (channel := self._channel()) is not None:
+            self.fetch("SELECT pg_notify(?, '')", (channel,))
         self.run("COMMIT")
         if self.newsworthy:
             self._on_news()
@@ -300,11 +308,18 @@ class Session(Statements, ThreadSession):
 class Connections(Sessions[Session]):
     """The sessions of a database, one for each thread, opened when they are first needed."""
 
-    def __init__(self, settings: Settings, check: Callable[[Connection], None], on_news: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        check: Callable[[Connection], None],
+        on_news: Callable[[], None],
+        channel: Callable[[], str | None],
+    ) -> None:
         super().__init__()
         self.settings = settings
         self._check = check
-        self._on_news = on_news
+        self._on_news, self._channel = on_news, channel
+        """What is called after news were written; and where a transaction says so itself, if nobody does it then."""
 
     @contextmanager
     def block(self, writing: bool) -> Generator[None]:
@@ -341,7 +356,7 @@ class Connections(Sessions[Session]):
             if isinstance(error, psycopg.Error):
                 raise store_error(error, self.settings.where) from error
             raise
-        return Session(connection, self.settings, self._on_news)
+        return Session(connection, self.settings, self._on_news, self._channel)
 
 
 def connect(settings: Settings) -> Connection:

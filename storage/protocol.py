@@ -650,7 +650,10 @@ class AuditStorage(Protocol):
     """What an auditor reads, in bounded steps: each call is one snapshot of about `limit` rows."""
 
     def looking(self) -> AbstractContextManager[None]:
-        """Inside, reads may be made though the store is not open: nothing is made, migrated or registered for them."""
+        """Inside, calls may be made though the store is not open: nothing is made, migrated or registered for them.
+
+        Reads, and commands on jobs and executions; not what only a node does, such as to start and to finish.
+        """
         ...
 
     def standings(self, after: str, limit: int) -> Sequence[Standing]:

@@ -172,17 +172,33 @@ class SQLiteStorage(SQLiteTables, Ledger):
 
     @contextmanager
     def looking(self) -> Generator[None]:
-        """Read what is there, as no node: nothing is made, migrated or registered, and no lock is taken."""
+        """Read and change what is there, as no node: nothing is made, migrated or registered."""
         if self._node is not None:
             yield
             return
         if not os.path.exists(self.path):
             raise StoreError(f"{self.path} cannot be read: there is no such file")
+        if os.path.isdir(self.path):
+            raise StoreError(f"{self.path} is a directory; name a file in it")
         self._connections.open()
         try:
             yield
         finally:
             self._connections.close()
+
+    # ---- migrating
+
+    def schema_versions(self) -> tuple[int, int]:
+        """The file's, 0 for none, and the one that this code works with. Nothing is made."""
+        if not os.path.exists(self.path):
+            return 0, VERSION
+        with closing(connect(self.path, self._busy_timeout)) as connection, self._interruptible(connection):
+            return self._version(connection), VERSION
+
+    def migrate(self) -> None:
+        """Make the file, or bring it up to date, without a scheduler."""
+        with self._alone():
+            self._prepare()
 
     # ---- opening
 
@@ -219,7 +235,7 @@ class SQLiteStorage(SQLiteTables, Ledger):
         if (version := self._version(connection)) < VERSION:
             raise StoreError(
                 f"{self.path} has schema version {version}, older than {VERSION}; "
-                "it is brought up to date when a scheduler is entered on it"
+                "it is brought up to date when a scheduler is entered on it, or by `clepsydra migrate`"
             )
 
     def _version(self, connection: sqlite3.Connection) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ...model.execution import Ending, Range
+from ...model.execution import Ending, Range, State
 from ...model.filters import JobFilter
 from ...model.instants import MINUTE
+from ...model.job import JobState
 from ..protocol import Account, Mark, Standing
 from ..verifying import verify_store
 from .ground import T0, World, a_job, promise
@@ -33,6 +34,23 @@ def jobs_are_walked_by_id_those_removed_too(world: World) -> None:
     assert by_id[second.id].record == world.job("two")
     assert (by_id[second.id].horizon, by_id[second.id].cursor) == (T0, T0 + MINUTE)
     assert [row.id for row in by_id[second.id].occupying] == [running]
+
+
+@promise()
+def whoever_only_looks_at_a_store_may_give_it_commands_and_is_no_node(world: World) -> None:
+    """They are there for the store's own node when the looking is over, and it was registered all the while."""
+    record = world.put()
+    nodes = [node.id for node in world.store.nodes()]
+    visitor = world.make.again(world.store)
+
+    with visitor.looking():
+        assert [node.id for node in visitor.nodes()] == nodes
+        assert len(visitor.set_job_state(JobFilter(names=record.name), JobState.PAUSED, T0)) == 1
+        visitor.add_executions([manual := world.new(due_at=T0)], T0)
+
+    assert world.job().state is JobState.PAUSED
+    assert world.state(manual.id) is State.PENDING
+    assert [node.id for node in world.store.nodes()] == nodes
 
 
 @promise()

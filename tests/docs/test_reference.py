@@ -56,7 +56,9 @@ def test_every_name_for_tests_is_in_the_reference() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("of", [clepsydra.Scheduler, clepsydra.ExecutionHandle, testing.VirtualClock])
+@pytest.mark.parametrize(
+    "of", [clepsydra.Scheduler, clepsydra.Operator, clepsydra.ExecutionHandle, testing.VirtualClock]
+)
 def test_every_method_is_in_the_reference(of: type) -> None:
     public = [name for name in vars(of) if not name.startswith("_")]
 
