@@ -83,6 +83,7 @@ class PostgresStorage(PostgresTables, Ledger):
             self.settings.where,
             schema,
             pooled,
+            round(self.settings.statement_timeout * 1000),
             self._place,
             WeakSet(),
             self._damaged,
@@ -202,7 +203,10 @@ class PostgresStorage(PostgresTables, Ledger):
         """Which database the connection string leads to; asked once."""
         if self._found_place is None:
             with closing(connect(self.settings)) as connection:
-                self._found_place = _place_of(connection)
+                try:
+                    self._found_place = _place_of(connection)
+                except psycopg.Error as error:
+                    raise store_error(error, self.settings.where) from error
         return self._found_place
 
     def listen(self, on_hint: Callable[[], object]) -> Callable[[], None]:

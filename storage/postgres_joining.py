@@ -34,14 +34,18 @@ Place: TypeAlias = tuple[str, int | None]
 _CALL: Final = "clepsydra_call"
 _BLOCK: Final = "clepsydra_block"
 """Savepoints."""
-# The caller's search path waits in a setting of ours, so that keeping it takes no journey of its own.
+# The caller's settings wait in settings of ours, so that keeping them takes no journey of its own. Locks are waited for
+# as long as the caller has said, and not without end.
 _ENTER: Final = (
     f"SAVEPOINT {_CALL}; "
-    "SELECT set_config('clepsydra.search_path', current_setting('search_path'), true); "
-    "SET LOCAL search_path TO {schema}, pg_temp"
+    "SELECT set_config('clepsydra.search_path', current_setting('search_path'), true), "
+    "set_config('clepsydra.lock_timeout', current_setting('lock_timeout'), true); "
+    "SET LOCAL search_path TO {schema}, pg_temp; "
+    "SELECT set_config('lock_timeout', '{milliseconds}', true) WHERE current_setting('lock_timeout') = '0'"
 )
 _LEAVE: Final = (
-    f"SELECT set_config('search_path', current_setting('clepsydra.search_path'), true); RELEASE SAVEPOINT {_CALL}"
+    "SELECT set_config('search_path', current_setting('clepsydra.search_path'), true), "
+    f"set_config('lock_timeout', current_setting('clepsydra.lock_timeout'), true); RELEASE SAVEPOINT {_CALL}"
 )
 
 
@@ -138,7 +142,7 @@ class JoinedPostgres(PostgresTables, JoinedLedger):
                 "`with connection.transaction():`",
             )
         try:
-            self._say(_ENTER.format(schema=quoted(self._target.schema)))
+            self._say(_ENTER.format(schema=quoted(self._target.schema), milliseconds=self._target.patience))
             self._statements = self._fresh_statements()
             self._depth = 1
             self._check_place()
@@ -207,7 +211,8 @@ class JoinedPostgres(PostgresTables, JoinedLedger):
         if self._wire.connection in self._target.known:
             return
         session, target = self._session(), self._target
-        if (place := place_of(session.fetch)) != (ours := target.place()):
+        place, ours = place_of(session.fetch), target.place()
+        if place[0] != ours[0] or (None not in (place[1], ours[1]) and place[1] != ours[1]):
             raise InvalidArgument(
                 "connection",
                 self._wire.connection,
@@ -250,6 +255,8 @@ class Target:
     where: str
     schema: str
     pooled: bool
+    patience: int
+    """Milliseconds that a lock is waited for, where the caller has not said how long."""
     place: Callable[[], Place]
     known: WeakSet[Any]
     """Connections that have been found to lead there."""
@@ -293,7 +300,9 @@ class _Blocking:
 
     def execute(self, sql: str, parameters: Sequence[Any] | None = None, prepare: bool | None = False) -> Answer:
         # Not the connection's own factories: those may give other cursors and rows.
-        return psycopg.Cursor(self.connection, row_factory=tuple_row).execute(marked(sql), parameters, prepare=prepare)
+        return psycopg.Cursor(self.connection, row_factory=tuple_row).execute(
+            _as_sent(sql, parameters), parameters, prepare=prepare
+        )
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         with psycopg.Cursor(self.connection) as cursor:
@@ -341,12 +350,17 @@ class _Awaited:
 
     async def _execute(self, sql: str, parameters: Sequence[Any] | None, prepare: bool | None) -> _Rows:
         async with psycopg.AsyncCursor(self.connection, row_factory=tuple_row) as cursor:
-            await cursor.execute(marked(sql), parameters, prepare=prepare)
+            await cursor.execute(_as_sent(sql, parameters), parameters, prepare=prepare)
             return _Rows(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
 
     async def _execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         async with psycopg.AsyncCursor(self.connection) as cursor:
             await cursor.executemany(marked(sql), rows)
+
+
+def _as_sent(sql: str, parameters: Sequence[Any] | None) -> bytes:
+    """Without parameters psycopg looks for no marks, and what looks like one is part of a name."""
+    return sql.encode() if parameters is None else marked(sql)
 
 
 class _CallersStatements(Statements):

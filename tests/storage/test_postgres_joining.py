@@ -19,8 +19,11 @@ from clepsydra.model.instants import SECOND, Instant
 from clepsydra.model.strategies import Node
 from clepsydra.model.work import Work
 from clepsydra.storage import postgres as postgres_storage
+from clepsydra.storage import postgres_joining
 from clepsydra.storage.joining import in_thread
 from clepsydra.storage.postgres import PostgresStorage
+from clepsydra.storage.postgres_joining import place_of
+from clepsydra.storage.postgres_schema import quoted
 from clepsydra.storage.protocol import AddResult, NewExecution
 
 from ..postgres import Schemas, say
@@ -153,6 +156,25 @@ def test_a_caller_who_keeps_a_key_does_not_keep_the_store(store: PostgresStorage
     connection.commit()
 
     assert store.add_executions([call("b", key="k")], T0) == [AddResult("a", False)]
+
+
+@pytest.mark.parametrize("said", [None, "50ms"])
+def test_a_caller_does_not_wait_for_another_without_end(
+    store: PostgresStorage, postgres: Schemas, connect: Connect, said: str | None
+) -> None:
+    store.on_connection(connect()).add_executions([call("a", key="k")], T0)
+    patience = 3600.0 if said else 0.05
+    impatient = PostgresStorage(postgres.dsn, schema=store.settings.schema, statement_timeout=patience)
+    connection = connect()
+    if said:
+        connection.execute(f"SET lock_timeout = '{said}'".encode())
+
+    joined = impatient.on_connection(connection)
+    with pytest.raises(StoreUnavailable, match="stands in the way"):
+        joined.add_executions([call("b", key="k")], T0)
+    joined.add_executions([call("b")], T0)
+
+    assert connection.execute("SHOW lock_timeout").fetchone() == (said or "0",)
 
 
 # ---- What other nodes hear of it
@@ -302,6 +324,51 @@ def test_a_connection_to_another_database_is_refused(store: PostgresStorage, pos
             store.on_connection(connection).add_executions([call("a")], T0)
     finally:
         say(postgres.dsn, "DROP DATABASE elsewhere")
+
+
+def test_a_role_that_may_not_ask_which_server_it_is_is_taken_at_the_name_of_the_database(
+    store: PostgresStorage, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_the_mark(fetch: Callable[[str], Any]) -> postgres_joining.Place:
+        return place_of(fetch)[0], None
+
+    monkeypatch.setattr(postgres_joining, "place_of", without_the_mark)
+
+    assert store.on_connection(connect()).add_executions([call("a")], T0) == [AddResult("a", True)]
+
+
+def test_a_server_that_does_not_say_which_it_is_is_an_error_of_the_store(
+    store: PostgresStorage, postgres: Schemas, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(connection: Connection) -> Any:
+        raise psycopg.OperationalError("it has gone away")
+
+    monkeypatch.setattr(postgres_storage, "_place_of", ends)
+    elsewhere = PostgresStorage(postgres.dsn, schema=store.settings.schema)
+
+    with pytest.raises(StoreUnavailable, match="it has gone away"):
+        elsewhere.on_connection(connect()).add_executions([call("a")], T0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("awaited", [False, True])
+async def test_a_schema_may_have_any_name(postgres: Schemas, awaited: bool) -> None:
+    schema = 'odd%s? %% "{name}'
+    store = PostgresStorage(postgres.dsn, schema=schema)
+    try:
+        store.open(NODE, T0)
+        if awaited:
+            async with await psycopg.AsyncConnection.connect(postgres.dsn) as connection:
+                await in_thread(lambda: store.on_connection(connection).add_executions([call("a")], T0))
+        else:
+            with psycopg.connect(postgres.dsn) as blocking:
+                store.on_connection(blocking).add_executions([call("a")], T0)
+
+        assert set(store.get_executions(["a"])) == {"a"}
+    finally:
+        store.close()
+        say(postgres.dsn, f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE")
 
 
 def test_what_is_no_connection_of_psycopgs_is_refused(store: PostgresStorage) -> None:
