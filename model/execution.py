@@ -174,6 +174,10 @@ class Ending(StrEnum):
     """Interrupted by a shutdown, or claimed and not begun; uses no attempt."""
 
 
+FINAL = {Ending.SUCCEEDED: State.SUCCEEDED, Ending.FAILED: State.FAILED, Ending.CANCELLED: State.CANCELLED}
+"""What becomes of an execution by an end after which no further attempt follows."""
+
+
 @define
 class Outcome:
     """The report of an attempt's end. Fenced by attempt id and node.
@@ -192,6 +196,8 @@ class Outcome:
     """The id of the attempt that follows; for `retry`, `snoozed` and `given_back`."""
     not_before: Instant = 0
     """When that attempt may start."""
+    alone: bool = False
+    """Its execution belongs to no job, as the claim said, so no other hangs on it. A hint, which the store checks."""
 
 
 @frozen

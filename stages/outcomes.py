@@ -74,14 +74,15 @@ class OutcomeMaker:
     def returned(self, claim: Claim, value: object, at: Instant) -> Outcome:
         """It gave a value."""
         if value is None:
-            return Outcome(claim.execution_id, claim.attempt_id, self.node, _SUCCEEDED, at)
+            alone = claim.job_id is None
+            return Outcome(claim.execution_id, claim.attempt_id, self.node, _SUCCEEDED, at, alone=alone)
         if isinstance(value, Snooze | Cancel):
             return self._signalled(claim, value, at)
         try:
             result = encode(value, "result")
         except Exception as error:  # also what a Mapping of the user's raises while it is read
             return self.failed(claim, error, at)
-        return Outcome(claim.execution_id, claim.attempt_id, self.node, Ending.SUCCEEDED, at, result)
+        return self._outcome(claim, _SUCCEEDED, at, result=result)
 
     def raised(self, claim: Claim, error: BaseException, at: Instant) -> Outcome:
         """It raised, by itself."""
@@ -146,8 +147,11 @@ class OutcomeMaker:
             return self._outcome(claim, Ending.CANCELLED, at, storable(signal.reason))
         return self._follow(claim, Ending.SNOOZED, at, at + signal.micros)
 
-    def _outcome(self, claim: Claim, ending: Ending, at: Instant, error: str | None = None) -> Outcome:
-        return Outcome(claim.execution_id, claim.attempt_id, self.node, ending, at, None, error)
+    def _outcome(
+        self, claim: Claim, ending: Ending, at: Instant, error: str | None = None, result: str | None = None
+    ) -> Outcome:
+        alone = claim.job_id is None
+        return Outcome(claim.execution_id, claim.attempt_id, self.node, ending, at, result, error, alone=alone)
 
     def _follow(
         self, claim: Claim, ending: Ending, at: Instant, not_before: Instant, error: str | None = None

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import Factory, define
 
-from ..model.execution import FINISHED, Attempt, Ending, Execution, Kind, Outcome, State
+from ..model.execution import FINAL, FINISHED, Attempt, Ending, Execution, Kind, Outcome, State
 from ..model.instants import Instant
 from ..model.job import JobRecord
 from .holding import Holding
@@ -19,7 +19,6 @@ from .settling import is_ready, note_ready, past_attempt, try_again
 
 # Looked up once: this stands in the hot path, and a member of an enum costs as much as a call.
 _RUNNING = State.RUNNING
-_FINAL = {Ending.SUCCEEDED: State.SUCCEEDED, Ending.FAILED: State.FAILED, Ending.CANCELLED: State.CANCELLED}
 
 
 class Finishing(Holding):
@@ -47,19 +46,29 @@ class Finishing(Holding):
         """Record how attempts ended (law 3)."""
         if not outcomes:
             return Finished()
+        answer = Finished()
         with self.transaction():
-            rows = self.executions_by_id([outcome.execution_id for outcome in outcomes], lock=True)
-            desk = _Desk(rows, self._jobs_that_go_on(rows, outcomes))
-            for outcome in outcomes:
-                desk.report(outcome)
-            self._write_outcomes(desk, now)
-            if desk.answer.stale:
-                self._recognise_old_repeats(desk, outcomes)
-        return desk.answer
+            alone, others = _parted(outcomes)
+            self._finish(others, now, answer)  # first, because their jobs are locked before any execution is
+            ended = self.end_at_once(list(alone.values())) if alone else frozenset[str]()
+            answer.applied |= ended
+            self._finish([outcome for attempt_id, outcome in alone.items() if attempt_id not in ended], now, answer)
+        return answer
+
+    def _finish(self, outcomes: Sequence[Outcome], now: Instant, answer: Finished) -> None:
+        if not outcomes:
+            return
+        rows = self.executions_by_id([outcome.execution_id for outcome in outcomes], lock=True)
+        desk = _Desk(rows, self._jobs_that_go_on(rows, outcomes), answer)
+        for outcome in outcomes:
+            desk.report(outcome)
+        self._write_outcomes(desk, now)
+        if answer.stale:
+            self._recognise_old_repeats(desk, outcomes)
 
     def _jobs_that_go_on(self, rows: Mapping[str, Execution], outcomes: Sequence[Outcome]) -> Mapping[str, JobRecord]:
         """The jobs whose definition a further attempt will take; mostly none."""
-        if all(outcome.ending in _FINAL for outcome in outcomes):
+        if all(outcome.ending in FINAL for outcome in outcomes):
             return {}
         ids = {row.job_id for row in rows.values() if row.job_id and row.state is _RUNNING}
         return self.jobs_by_id(ids, lock=True) if ids else {}
@@ -70,12 +79,13 @@ class Finishing(Holding):
         if desk.past:
             self.insert_attempts(desk.past)
             note_ready(answer.ready, (row for row in changed if is_ready(row, now)))
-        answer.ended = [
+        ended = [
             (row.job_id, row.finished_at or now)
             for row in changed
             if row.job_id is not None and row.state in FINISHED and not row.occupies
         ]
-        note_ready(answer.ready, self.release_held({job_id for job_id, _ in answer.ended}, now))
+        answer.ended += ended
+        note_ready(answer.ready, self.release_held({job_id for job_id, _ in ended}, now))
 
     def _recognise_old_repeats(self, desk: _Desk, outcomes: Sequence[Outcome]) -> None:
         """A repeat may come when further attempts have followed: its own outcome is history by then, not stale."""
@@ -87,6 +97,18 @@ class Finishing(Holding):
             if any((attempt.id, attempt.node, attempt.ending) == recorded for attempt in past):
                 desk.answer.stale.discard(outcome.attempt_id)
                 desk.answer.applied.add(outcome.attempt_id)
+
+
+def _parted(outcomes: Sequence[Outcome]) -> tuple[dict[str, Outcome], list[Outcome]]:
+    """By attempt those that end an execution for good and say that nothing else hangs on it; and the others."""
+    alone: dict[str, Outcome] = {}
+    others: list[Outcome] = []
+    for outcome in outcomes:
+        if outcome.alone and outcome.ending in FINAL and outcome.attempt_id not in alone:
+            alone[outcome.attempt_id] = outcome
+        else:
+            others.append(outcome)
+    return alone, others
 
 
 def _beat(row: Execution | None, beat: Beat, node_id: str) -> BeatAnswer:
@@ -103,9 +125,9 @@ class _Desk:
 
     rows: Mapping[str, Execution]
     jobs: Mapping[str, JobRecord]
+    answer: Finished
     changed: dict[str, Execution] = Factory(dict[str, Execution])
     past: list[Attempt] = Factory(list[Attempt])
-    answer: Finished = Factory(Finished)
 
     def report(self, outcome: Outcome) -> None:
         """Apply one outcome, or find it repeated or stale."""
@@ -119,7 +141,7 @@ class _Desk:
             self.answer.stale.add(outcome.attempt_id)
         elif row.state in FINISHED:
             self._report_again(outcome, row)
-        elif outcome.ending in _FINAL:
+        elif outcome.ending in FINAL:
             self._end(outcome, row)
         elif row.state is _RUNNING:
             self._go_on(outcome, row)
@@ -131,13 +153,13 @@ class _Desk:
         if row.occupies:
             row.occupies = False
             self.changed[row.id] = row
-        same = _FINAL.get(outcome.ending) is row.state
+        same = FINAL.get(outcome.ending) is row.state
         (self.answer.applied if same else self.answer.stale).add(outcome.attempt_id)
 
     def _end(self, outcome: Outcome, row: Execution) -> None:
         self.answer.applied.add(outcome.attempt_id)
         self.changed[row.id] = row
-        row.state = _FINAL[outcome.ending]
+        row.state = FINAL[outcome.ending]
         row.finished_at, row.occupies = outcome.at, False
         row.result, row.error = outcome.result, outcome.error
         if row.first_started_at is None and row.nominal is not None:

@@ -8,25 +8,28 @@ left to them.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any, Final
 
-from ..model.execution import Execution, State
+from ..model.execution import FINAL, Execution, Outcome, State
 from ..model.instants import Instant
 from .postgres_connections import Statements, Turn
 from .postgres_queries import POSTGRES, array, columns_of, insert_all, listed, update_all
 from .postgres_watermarks import LEVELS, Watermark, spans
-from .rows import EXECUTION_COLUMNS, Row
+from .protocol import Claim
+from .rows import DAMAGE, EXECUTION_COLUMNS, Row, claim_from_row, is_storable, stored
 from .sql_access import select
 from .sql_executions import SQLExecutions, ready_order
 
 _MANY: Final = 4096
 """So many delayed executions that have come due are sorted; of more, the best are looked up in the order of all."""
 
+_STARTED: Final = ("state", "occupies", "node", "started_at", "first_started_at")
+"""The columns that change when an execution starts."""
 _PENDING: Final = State.PENDING.value
 _COLUMNS: Final = ", ".join(EXECUTION_COLUMNS)
 _EXECUTIONS: Final = select(EXECUTION_COLUMNS, "executions")
-_WAITING: Final = f"SELECT {_COLUMNS} FROM executions WHERE state = 'pending'"
+_WAITING: Final = f"SELECT {_COLUMNS}{{more}} FROM executions WHERE state = 'pending'"
 _QUEUE: Final = "executions.queue || ''"
 _BEST: Final = f"{_WAITING} AND queue = wanted.queue"
 
@@ -49,6 +52,29 @@ UNION ALL
 SELECT best.* FROM late AS wanted CROSS JOIN LATERAL ({_BEST} AND delayed = 1 AND {{where}}
     ORDER BY priority DESC, attempt_id LIMIT most{{lock}}) AS best
 WHERE late = {_MANY}"""
+
+# The same, and what nothing can stand in the way of is started: the rows are locked, so nobody else can change them.
+_START: Final = f"""
+, best AS MATERIALIZED ({_READY}),
+ranked AS (SELECT place, most, row_number() OVER (PARTITION BY queue ORDER BY priority DESC, attempt_id) FROM best),
+started AS (
+    UPDATE executions SET state = 'running', occupies = 1, node = ?, started_at = ?,
+        first_started_at = coalesce(first_started_at, ?)
+    FROM ranked WHERE executions.ctid = place AND row_number <= most AND job_id IS NULL
+        AND (first_started_at IS NOT NULL OR start_by IS NULL OR start_by >= ?)
+    RETURNING id
+)
+SELECT {_COLUMNS}, id IN (SELECT id FROM started) FROM best"""
+
+# Fenced by the attempt and its node (law 3).
+_END: Final = f"""
+UPDATE executions SET state = ended.state, finished_at = ended.at, result = ended.result, error = ended.error,
+    occupies = 0, open = 0
+FROM unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::bigint[], ?::text[], ?::text[])
+    AS ended (id, attempt_id, node, state, at, result, error)
+WHERE executions.id = ended.id AND executions.attempt_id = ended.attempt_id AND executions.node = ended.node
+    AND executions.state = '{State.RUNNING.value}' AND job_id IS NULL
+RETURNING executions.id, executions.attempt_id"""
 
 _LATE: Final = f"""
 WITH late AS MATERIALIZED (
@@ -168,28 +194,80 @@ class PostgresExecutions(SQLExecutions):
         wanted = {queue: most for queue, most in wanted.items() if most > 0}
         if not wanted:
             return []
-        rows = self._sound(where, lambda terms, parameters: self._best(wanted, now, terms, parameters, lock))
+        locked = lock and self._session().writing
+
+        def read(terms: list[str], parameters: list[Any]) -> list[Execution]:
+            rows = self._best(wanted, now, terms, parameters, locked)
+            return self._remembered(self._of_free_jobs(rows) if locked else rows)
+
+        rows = self._sound(where, read)
         if limits is None:
             return sorted(rows, key=ready_order)[:limit]
         return _best_of_each(rows, limits)
 
+    def start_ready(
+        self,
+        now: Instant,
+        limits: Mapping[str, int],
+        *,
+        node_id: str,
+        tasks: Collection[str] | None,
+        ignore: Collection[str],
+    ) -> tuple[list[Claim], list[Execution]]:
+        """In the statement that finds and locks them."""
+        where = self._startable(now, node_id, tasks, None, ignore)
+        limits = {queue: most for queue, most in limits.items() if most > 0}
+        claims: list[Claim] = []
+
+        def read(terms: list[str], parameters: list[Any]) -> list[Execution]:
+            rows = self._best(limits, now, terms, parameters, True, (node_id, now, now, now))
+            others = self._of_free_jobs([row for row in rows if not row[-1]])
+            claims[:] = self._claimed([row for row in rows if row[-1]])
+            return self._remembered(others)
+
+        rows = self._sound(where, read) if limits else []
+        claims.sort(key=lambda claim: (-claim.work.priority, claim.attempt_id))
+        left = dict(limits)
+        for claim in claims:
+            left[claim.work.queue] -= 1
+        return claims, _best_of_each(rows, left)
+
+    def _claimed(self, rows: list[Row]) -> list[Claim]:
+        """Of rows as they were before they were started. If any of them is damaged, all are as they were."""
+        try:
+            return [claim_from_row(row) for row in rows]
+        except DAMAGE:
+            self._understood("executions", rows, claim_from_row)
+            before = [(*(row[EXECUTION_COLUMNS.index(column)] for column in _STARTED), row[0]) for row in rows]
+            self._update(_STARTED, before)
+            return []
+
     def _best(
-        self, wanted: Mapping[str, int], now: Instant, terms: list[str], parameters: list[Any], lock: bool
-    ) -> list[Execution]:
+        self,
+        wanted: Mapping[str, int],
+        now: Instant,
+        terms: list[str],
+        parameters: list[Any],
+        lock: bool,
+        start: Row = (),
+    ) -> list[Row]:
         session = self._session()
-        lock = lock and session.writing
         if lock:
             self._look_for_marks([queue for queue in wanted if _is_old(session.marks.get(queue), now)], now)
-        sql = _LATE + _READY.format(where=" AND ".join(terms), lock=" FOR UPDATE SKIP LOCKED" if lock else "")
+        sql = _LATE + (_START if start else _READY).format(
+            where=" AND ".join(terms),
+            lock=" FOR UPDATE SKIP LOCKED" if lock else "",
+            more=", ctid AS place, most" if start else "",
+        )
         chosen = spans(wanted.items(), session.marks if lock else {})
         late = columns_of(chosen.late)
         levels = columns_of(chosen.levels) or [array(())] * 4
         gaps = columns_of(chosen.gaps)
-        rows = session.fetch(sql, (*late, now, *levels, *parameters, *gaps, *parameters, *parameters, *parameters))
-        if lock and rows:
+        each = (*levels, *parameters, *gaps, *parameters, *parameters, *parameters)
+        rows = session.fetch(sql, (*late, now, *each, *start))
+        if lock:
             session.holds(Turn.EXECUTION, [row[0] for row in rows])
-            rows = self._of_free_jobs(rows)
-        return self._remembered(rows)
+        return rows
 
     def _look_for_marks(self, queues: list[str], now: Instant) -> None:
         if not queues:
@@ -257,11 +335,36 @@ class PostgresExecutions(SQLExecutions):
         if table == "executions":
             session.newsworthy = True
 
+    def end_at_once(self, outcomes: Sequence[Outcome]) -> Set[str]:
+        """In one statement, unless it would have to wait for what it must not wait for."""
+        session = self._session()
+        rows = sorted(_ended(outcome) for outcome in outcomes if is_storable(outcome.execution_id + outcome.attempt_id))
+        if not rows or not session.may_wait(Turn.EXECUTION, None):
+            return frozenset()
+        ended = session.fetch(_END, columns_of(rows))
+        session.holds(Turn.EXECUTION, [row[0] for row in ended])
+        for row in ended:
+            session.known.pop(row[0], None)
+        return {row[1] for row in ended}
+
     def _update(self, columns: Sequence[str], rows: Sequence[Row]) -> None:
         session = self._session()
         session.run(update_all(columns, "executions"), columns_of(rows))
         if "state" in columns and any(row[columns.index("state")] == _PENDING for row in rows):
             session.newsworthy = True
+
+
+def _ended(outcome: Outcome) -> Row:
+    state = FINAL[outcome.ending].value
+    return (
+        outcome.execution_id,
+        outcome.attempt_id,
+        outcome.node,
+        state,
+        outcome.at,
+        stored(outcome.result),
+        stored(outcome.error),
+    )
 
 
 def _is_old(mark: Watermark | None, now: Instant) -> bool:

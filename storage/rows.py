@@ -20,7 +20,7 @@ from ..model.payload import NO_ARGUMENTS, JsonText
 from ..model.schedule import Schedule, schedule_from_json
 from ..model.strategies import Node
 from ..model.work import Work, labels_text, work_from_row
-from .protocol import Mark, TaskRow
+from .protocol import Claim, Mark, TaskRow
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -185,6 +185,24 @@ def execution_from_row(row: Row) -> Execution:
         progress and loaded(progress),
     )
     return Execution(*fields)
+
+
+def claim_from_row(row: Row) -> Claim:
+    """What its node has to know of an execution, from the row as it was before it was started."""
+    key = row[25]
+    return Claim(
+        row[0],
+        row[11],
+        row[18],
+        _work_from_columns(row[1:7]),
+        _CAUSES[row[7]],
+        row[8],
+        row[9],
+        row[13],
+        row[14],
+        row[16],
+        key and loaded(key),
+    )
 
 
 def _work_from_columns(columns: Row) -> Work:

@@ -6,6 +6,7 @@ it is too late, and whether overlap leaves room.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 
 from attrs import Factory, define
@@ -46,17 +47,17 @@ class Starting(Holding):
         answer = Started()
         if not items and not free:
             return answer
+        at_once: list[Claim] = []
         with self.transaction():
             named = self.executions_by_id(items, lock=True) if items else {}
             answer.refused = {item: "gone" for item in items if item not in named}
             rows = [named[item] for item in dict.fromkeys(items) if item in named]
             if free:
-                ready = (
-                    self._ready_with_room(now, free, node_id, tasks, rooms, named.keys())
-                    if rooms
-                    else self.ready_rows(now, free, 0, node_id=node_id, tasks=tasks, ignore=named, lock=True)
-                )
-                answer.dry = _dry(free, ready)
+                if rooms:
+                    ready = self._ready_with_room(now, free, node_id, tasks, rooms, named.keys())
+                else:
+                    at_once, ready = self.start_ready(now, free, node_id=node_id, tasks=tasks, ignore=named)
+                answer.dry = _dry(free, at_once, ready)
                 rows += ready
             if rows:
                 jobs = self.jobs_by_id({row.job_id for row in rows if row.job_id}, lock=True)
@@ -68,6 +69,7 @@ class Starting(Holding):
                 self.update_executions(list(starter.changed.values()))
                 if freed := starter.given_up():
                     self.release_held(freed, now)
+            answer.claims += at_once
         return answer
 
     def _of_readable_jobs(
@@ -321,8 +323,7 @@ def _claim(row: Execution) -> Claim:
     )
 
 
-def _dry(free: Mapping[str, int], ready: Sequence[Execution]) -> set[str]:
-    found: dict[str, int] = {}
-    for row in ready:
-        found[row.work.queue] = found.get(row.work.queue, 0) + 1
-    return {queue for queue, room in free.items() if found.get(queue, 0) < room}
+def _dry(free: Mapping[str, int], claims: Iterable[Claim], ready: Iterable[Execution]) -> set[str]:
+    found = Counter(claim.work.queue for claim in claims)
+    found.update(row.work.queue for row in ready)
+    return {queue for queue, room in free.items() if found[queue] < room}

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 
-from ..model.execution import Attempt, Execution, Range, State
+from ..model.execution import Attempt, Execution, Outcome, Range, State
 from ..model.filters import EVERY_EXECUTION, EVERY_JOB, ExecutionFilter, JobFilter, Order
 from ..model.instants import LAST, Instant
 from ..model.job import JobRecord, ScheduleEpoch
 from ..model.strategies import Node
 from .paging import encode_cursor
-from .protocol import Mark, Quarantined, TaskRow
+from .protocol import Claim, Mark, Quarantined, TaskRow
 
 
 class Tables(ABC):
@@ -231,6 +231,30 @@ class Tables(ABC):
         Best: priority descending, then attempt id. With `node_id`, only those without another node's target; with
         `lock`, rows that another transaction holds may be passed over.
         """
+
+    def start_ready(
+        self,
+        now: Instant,
+        limits: Mapping[str, int],
+        *,
+        node_id: str,
+        tasks: Collection[str] | None,
+        ignore: Collection[str],
+    ) -> tuple[list[Claim], list[Execution]]:
+        """`ready_rows`, locked, but for those that this has started at once, in one step: their claims come first.
+
+        At once may be started what nothing can stand in the way of: it belongs to no job and its `start_by` has not
+        passed. An adapter that has no way to do so starts none, and the ledger decides on all of them.
+        """
+        return [], self.ready_rows(now, limits, 0, node_id=node_id, tasks=tasks, ignore=ignore, lock=True)
+
+    def end_at_once(self, outcomes: Sequence[Outcome]) -> Set[str]:
+        """End what runs with these outcomes, all of them final, in one step, where nothing else hangs on that.
+
+        Each only if its execution runs this very attempt on this node (law 3) and belongs to no job. Gives the attempts
+        that were ended; the ledger decides on the others. An adapter that has no way to do so ends none.
+        """
+        return frozenset()
 
     @abstractmethod
     def next_due_rows(

@@ -222,6 +222,7 @@ class World:
         if ending in (Ending.RETRY, Ending.SNOOZED, Ending.GIVEN_BACK):
             options.setdefault("next_attempt_id", self.id())
             options.setdefault("not_before", now)
+        options.setdefault("alone", claim.job_id is None)
         return Outcome(claim.execution_id, claim.attempt_id, node, ending, now, **options)
 
     def finish(

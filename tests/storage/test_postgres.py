@@ -342,6 +342,57 @@ def test_one_that_holds_later_locks_does_not_wait_for_earlier_ones(place: Place)
     assert isinstance(error, StoreUnavailable)
 
 
+# ---- What is started at once
+
+
+def test_work_of_jobs_and_work_of_none_start_together_and_no_more_of_both_than_is_asked_for(place: Place) -> None:
+    store = place.store(NODE)
+    record = store.put_jobs([NewJob("job", Job("report", "mail", Every(minutes=1), priority=1))], T0)[0].record
+    manual = NewExecution("1", record.job.work, Cause.MANUAL, T0, job_id="job", job_name="report")
+    store.add_executions([manual], T0)
+    enqueue(store, "2", "3", "4")
+    store.add_executions([NewExecution("5", Work("mail"), Cause.ENQUEUE, T0, start_by=T0)], T0)
+
+    first = store.start(NODE.id, T0, free={"default": 3})
+    second = store.start(NODE.id, T0 + 1, free={"default": 3})
+
+    assert sorted(claim.execution_id for claim in first.claims) == ["1", "2", "3"]
+    assert [claim.execution_id for claim in second.claims] == ["4"]
+    assert [gone.execution_id for gone in second.settled] == ["5"]
+    assert (first.dry, second.dry) == (set(), {"default"})
+
+
+def test_a_damaged_row_is_put_aside_and_those_beside_it_start_all_the_same(place: Place) -> None:
+    store = place.store(NODE)
+    enqueue(store, "1", "2", "3")
+    place.say("UPDATE executions SET rules = 'nonsense' WHERE id = '2'")
+
+    answer = store.start(NODE.id, T0, free={"default": 3})
+
+    assert [claim.execution_id for claim in answer.claims] == ["1", "3"]
+    assert [row.row_id for row in store.take_quarantined()] == ["2"]
+    assert place.say("SELECT state, node, started_at, occupies FROM executions WHERE id = '2'") == [
+        ("pending", None, None, 0)
+    ]
+
+
+def test_an_outcome_that_says_it_is_alone_is_held_to_its_fence_and_frees_its_job_all_the_same(place: Place) -> None:
+    store = place.store(NODE)
+    record = store.put_jobs([NewJob("job", Job("report", "mail", Every(minutes=1)))], T0)[0].record
+    store.add_executions([NewExecution("1", record.job.work, Cause.MANUAL, T0, job_id="job", job_name="report")], T0)
+    enqueue(store, "2", "3")
+    store.start(NODE.id, T0, free={"default": 3})
+
+    def ended(execution_id: str, attempt_id: str, node: Node) -> Outcome:
+        return Outcome(execution_id, attempt_id, node.id, Ending.SUCCEEDED, T0, alone=True)
+
+    answer = store.finish([ended("1", "1", NODE), ended("2", "2", OTHER), ended("3", "2", NODE)], T0)
+
+    assert (answer.applied, answer.stale) == ({"1"}, {"2"})
+    assert answer.ended == [("job", T0)]
+    assert {row.id for row in store.running(NODE.id)} == {"2", "3"}
+
+
 # ---- Plans
 
 
@@ -361,8 +412,11 @@ def fill(place: Place, state: str, first: int, last: int) -> None:
     )
 
 
-def pages_read(store: PostgresStorage, now: Instant) -> tuple[set[str], int]:
-    """By which indexes, and how many pages, a start finds the ten best; looking for the low-watermarks not included."""
+def pages_read(store: PostgresStorage, now: Instant, *, starts: bool = False) -> tuple[set[str], int]:
+    """By which indexes, and how many pages, the ten best are found; looking for the low-watermarks not included.
+
+    `starts`: by the statement that starts them as well.
+    """
     plans: list[Any] = []
     with store.transaction():
         session = store._session()  # pyright: ignore[reportPrivateUsage]
@@ -373,13 +427,21 @@ def pages_read(store: PostgresStorage, now: Instant) -> tuple[set[str], int]:
                 plans.append(fetch(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", parameters)[0][0][0]["Plan"])
             return fetch(sql, parameters)
 
+        chosen: Any = {"node_id": NODE.id, "tasks": {"mail", "other"}}
+
         session.fetch = explain  # type: ignore[method-assign]
         try:
-            rows = store.ready_rows(now, {"default": 10}, 0, node_id=NODE.id, tasks={"mail", "other"}, lock=True)
+            if starts:
+                found = len(store.start_ready(now, {"default": 10}, ignore=(), **chosen)[0])
+            else:
+                found = len(store.ready_rows(now, {"default": 10}, 0, lock=True, **chosen))
         finally:
             del session.fetch
-    assert len(rows) == 10
+    assert found == 10
     (plan,) = plans
+    if starts:
+        assert "all of executions" not in indexes_of(plan)
+        (plan,) = (inner for inner in plan["Plans"] if inner.get("Subplan Name") == "CTE best")
     return set(indexes_of(plan)), plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
 
 
@@ -390,17 +452,20 @@ def indexes_of(plan: Any) -> Iterator[str]:
         yield from indexes_of(inner)
 
 
+@pytest.mark.parametrize("starts", [False, True], ids=["to look", "to start"])
 @pytest.mark.parametrize("known", [False, True], ids=["without statistics", "with statistics"])
-def test_a_due_scan_reads_a_few_pages_by_its_indexes_however_much_there_is(place: Place, known: bool) -> None:
+def test_a_due_scan_reads_a_few_pages_by_its_indexes_however_much_there_is(
+    place: Place, known: bool, starts: bool
+) -> None:
     store = place.store(NODE)
-    place.say("ALTER TABLE executions SET (autovacuum_enabled = false)")
+    place.say("TRUNCATE executions; ALTER TABLE executions SET (autovacuum_enabled = false)")
     fill(place, "succeeded", 1, 20_000)
     fill(place, "pending", 30_000, 30_100)
     fill(place, "pending", 2_000_000, 2_002_000)
     if known:
         place.say("ANALYZE executions")
 
-    indexes, pages = pages_read(store, T0 + SECOND)
+    indexes, pages = pages_read(store, T0 + SECOND, starts=starts)
 
     assert indexes <= {"ready", "due"}
     assert pages < 300
@@ -448,6 +513,7 @@ def test_statements_that_were_prepared_while_the_tables_were_small_use_indexes_a
 
 def test_what_has_been_started_is_not_read_again_even_while_an_old_snapshot_keeps_it(place: Place) -> None:
     store = place.store(NODE)
+    place.say("TRUNCATE executions")
     with psycopg.connect(place.dsn) as old:
         old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         old.execute("SELECT 1")

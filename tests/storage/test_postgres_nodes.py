@@ -118,6 +118,7 @@ class Worker:
             error="it did not work",
             next_attempt_id=self.shared.id() if follows else "",
             not_before=now,
+            alone=claim.job_id is None,
         )
 
 
