@@ -32,6 +32,12 @@ THE_OTHERS = [
     ("pick_up.py", "PostgreSQL", "bare: one commit", 2),
     ("pick_up.py", "PostgreSQL", "bare: NOTIFY round trip", 2),
     ("queued_memory.py", "PostgreSQL", "clepsydra", 50),
+    ("scheduled_durable.py", "SQLite", "clepsydra", 20),
+    ("scheduled_durable.py", "SQLite", "bare loop, batches of 64", 100),
+    ("scheduled_durable.py", "PostgreSQL", "clepsydra", 20),
+    ("scheduled_durable.py", "PostgreSQL", "bare loop, batches of 64", 100),
+    ("steady_state.py", "1,000 a second", "clepsydra", 1),
+    ("steady_state.py", "10,000 a second, spread", "bare loop", 1),
 ]
 
 
