@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 Measure = Callable[[int], Mapping[str, float]]
 Role = Literal["ours", "peer", "limit"]
@@ -38,15 +38,15 @@ def peer(measure: Measure, requirement: str, configured: str, *, most: int | Non
     return Contender(measure, "peer", configured, requirement, most)
 
 
-def limit(measure: Measure, configured: str) -> Contender:
-    """The least program that gives the same answer."""
-    return Contender(measure, "limit", configured)
+def limit(measure: Measure, configured: str, requirement: str = "") -> Contender:
+    """The least program that gives the same answer. Ratios are told to the first of them that has the measure."""
+    return Contender(measure, "limit", configured, requirement)
 
 
 def described(name: str, measure: Measure) -> Contender:
     """Whatever a script gave as its contender of that name."""
     if isinstance(measure, Contender):
-        return measure
+        return evolve(measure, requirement="clepsydra") if measure.role == "ours" else measure
     about: object = getattr(measure, "func", measure)  # of a partial, the function in it
     words = (inspect.getdoc(about) or "").split("\n\n")[0].replace("\n", " ")
     if name.startswith("clepsydra"):

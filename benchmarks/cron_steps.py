@@ -1,50 +1,38 @@
-"""What does one step of a cron schedule cost?
+"""What does it cost to read a cron expression, and what does one step of it cost?
 
-Claim: a step of a fixed-time cron takes at most a tenth of croniter's time, at the median over the expressions, in UTC
-and in a zone with DST. croniter's object is reused from step to step, which is its best case; cronsim is measured
-beside it.
+Claim: in each of four zones a step takes at most an eighth of cronsim's time and a twentieth of croniter's, at the median
+over thirty expressions, and reading one takes at most twice what croniter takes. Read for the first time, that is: what
+is remembered of an expression is forgotten before each. croniter and cronsim step on one object that is reused, which is
+their best case. Beside them stand relatives of croniter in Rust and in C, for what a compiled step costs.
 
-    python benchmarks/cron_steps.py [--size 2000] [--rounds 5]
+    python benchmarks/cron_steps.py [--size 100] [--rounds 5]
 """
 
 from __future__ import annotations
 
-import statistics
-import time
+import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
+from datetime import datetime
+from functools import partial
+from typing import Any
 
+import peers
 import side_by_side
+from contenders import Bar, Contender, Measure, limit, peer
+from peer_programs.crons import START, ZONES, start, timed
 
 from clepsydra import Cron
 
-EXPRESSIONS = ("0 9 * * *", "30 2 * * 1-5", "0 0 1 * *", "15 14 1 * *", "0 22 * * 1-5", "5 4 * * sun", "0 0 29 2 *")
-ZONES = ("UTC", "Europe/Zurich")
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def steps(make: Callable[[str, str], Callable[[], object]], size: int) -> Mapping[str, float]:
-    """Median microseconds of a step, per zone."""
-    return {
-        f"step in {zone}, microseconds": statistics.median(cost(make(e, zone), size) for e in EXPRESSIONS)
-        for zone in ZONES
-    }
-
-
-def cost(step: Callable[[], object], size: int) -> float:
-    """Microseconds of a step, over so many."""
-    began = time.perf_counter()
-    for _ in range(size):
-        step()
-    return (time.perf_counter() - began) / size * 1e6
-
 
 def ours(size: int) -> Mapping[str, float]:
-    """Clepsydra's bound schedule."""
+    """A bound schedule, asked for the time after its last."""
 
-    def make(expression: str, zone: str) -> Callable[[], object]:
-        bound = Cron(expression, tz=zone).bind("", "", 0)
+    def parse(text: str, zone: str) -> object:
+        forget()
+        return Cron(text, tz=zone).bind("", "", 0)
+
+    def make(text: str, zone: str) -> Callable[[], object]:
+        bound = Cron(text, tz=zone).bind("", "", 0)
         at = int(START.timestamp()) * 1_000_000
 
         def step() -> None:
@@ -53,30 +41,68 @@ def ours(size: int) -> Mapping[str, float]:
 
         return step
 
-    return steps(make, min(size, 500))
+    return timed(parse, make, size)
+
+
+def forget() -> None:
+    """All that is remembered of expressions."""
+    for remembered in REMEMBERED:
+        remembered.cache_clear()
+
+
+REMEMBERED: list[Any] = [
+    each
+    for name, module in sorted(sys.modules.items())
+    if name.startswith("clepsydra.model.cron")
+    for each in vars(module).values()
+    if hasattr(each, "cache_clear") and each.__module__ == name
+]
 
 
 def croniter(size: int) -> Mapping[str, float]:
-    """croniter, its object reused."""
-    import croniter as peer
+    """With datetimes, its object reused."""
+    import croniter as package
 
-    def make(expression: str, zone: str) -> Callable[[], object]:
-        return peer.croniter(expression, START.astimezone(ZoneInfo(zone)), ret_type=datetime).get_next
+    def parse(text: str, zone: str) -> Any:
+        return package.croniter(text, start(zone), ret_type=datetime)
 
-    return steps(make, min(size, 200))
+    return timed(parse, lambda text, zone: parse(text, zone).get_next, size)
 
 
 def cronsim(size: int) -> Mapping[str, float]:
-    """cronsim."""
+    """Its object reused."""
     from cronsim import CronSim
 
-    def make(expression: str, zone: str) -> Callable[[], object]:
-        return CronSim(expression, START.astimezone(ZoneInfo(zone))).__next__
+    def parse(text: str, zone: str) -> CronSim:
+        return CronSim(text, start(zone))
 
-    return steps(make, min(size, 200))
+    return timed(parse, lambda text, zone: parse(text, zone).__next__, size)
 
+
+def of_peer(name: str, size: int) -> Mapping[str, float]:
+    """One of the peers, in its environment."""
+    numbers: Mapping[str, float] = peers.measured(name, "cron_steps", size)
+    return numbers
+
+
+APSCHEDULER = "`CronTrigger.from_crontab`, asked for its next time with the last one, as its scheduler does."
+CRONITER_RS = "croniter's relative in Rust. It drops the zone and steps on naive times, so it is in UTC alone."
+CRONEXPR = "supertinycron, in C. UTC alone; it has no object for an expression, so each step reads it again."
+
+CONTENDERS: Mapping[str, Measure] = {
+    "clepsydra": Contender(ours, "ours", "A bound schedule on integers; for a parse, all that it remembers is forgotten."),
+    "croniter": peer(croniter, "croniter", "With datetimes, its object reused."),
+    "cronsim": peer(cronsim, "cronsim", "Its object reused."),
+    "APScheduler 3.11": peer(partial(of_peer, "apscheduler3"), "apscheduler3", APSCHEDULER),
+    "croniter-rs": limit(partial(of_peer, "croniter_rs"), CRONITER_RS, "croniter_rs"),
+    "cronexpr": limit(partial(of_peer, "cronexpr"), CRONEXPR, "cronexpr"),
+}
+STEPS = [f"step in {zone}, microseconds" for zone in ZONES]
+BARS = [
+    *(Bar(measure=step, at_most=1 / 8, beside="cronsim") for step in STEPS),
+    *(Bar(measure=step, at_most=1 / 20, beside="croniter") for step in STEPS),
+    Bar(measure="parse, microseconds", at_most=2, beside="croniter"),
+]
 
 if __name__ == "__main__":
-    side_by_side.main(
-        "one step of a fixed-time cron", {"clepsydra": ours, "croniter": croniter, "cronsim": cronsim}, size=500
-    )
+    side_by_side.main("cron: to read an expression, and one step of it", CONTENDERS, size=100, bars=BARS)

@@ -21,6 +21,8 @@ REQUIREMENTS = {
     "aiocron": "aiocron==2.1",
     "apscheduler3": "apscheduler[sqlalchemy]==3.11.3",
     "apscheduler4": "apscheduler[sqlalchemy,asyncpg]==4.0.0a6",
+    "cronexpr": "cronexpr==0.30.0",
+    "croniter_rs": "croniter-rs==0.2.0",
     "huey": "huey==3.5.4",
     "oban": "oban==0.7.0",
     "pgqueuer": "pgqueuer[asyncpg]==1.6.0",
@@ -51,19 +53,23 @@ class PeerMissingError(Exception):
 
 def measured(peer: str, question: str, size: int, *told: str) -> Any:
     """What the peer's program answers; where its database is and what else it has to know is told."""
-    program = _PROGRAMS / f"with_{peer}.py"
-    command = [str(_python(peer)), str(program), question, str(size), *told]
+    command = [str(_python(peer)), str(_program(peer, question)), question, str(size), *told]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{peer} failed: {_last_line(done.stderr)}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def configured(peer: str) -> str:
+def configured(peer: str, question: str = "") -> str:
     """What its program says that it was told: the last paragraph of its docstring."""
-    program = _PROGRAMS / f"with_{peer}.py"
-    told = ast.get_docstring(ast.parse(program.read_text("utf-8"))) or ""
+    told = ast.get_docstring(ast.parse(_program(peer, question).read_text("utf-8"))) or ""
     return told.split("\n\n")[-1].replace("\n", " ")
+
+
+def _program(peer: str, question: str) -> Path:
+    """One for that question alone, or the one for all the others."""
+    own = _PROGRAMS / f"{question}_with_{peer}.py"
+    return own if own.exists() else _PROGRAMS / f"with_{peer}.py"
 
 
 def version(peer: str) -> str:

@@ -125,9 +125,10 @@ def _title(figure: Any, results: Page, tall: float) -> None:
 
 def _panel(axes: Any, table: Table, results: Page, group: str) -> None:
     colours, rows = _colours(results), table["rows"]
+    lowest = _scale(axes.set_xscale, axes.set_xlim, rows)
     for place, row in enumerate(rows):
         colour, _ = colours[row["contender"]]
-        axes.plot((row["least"], row["most"]), (place, place), color=colour, linewidth=1.6, solid_capstyle="round")
+        axes.plot((max(lowest, row["least"]), max(lowest, row["most"])), (place, place), color=colour, linewidth=1.6, solid_capstyle="round")
         axes.plot(row["median"], place, "o", color=colour, markersize=5.5)
         axes.annotate(
             number(row["median"]),
@@ -143,26 +144,34 @@ def _panel(axes: Any, table: Table, results: Page, group: str) -> None:
         label.set_color(INK[0])
         label.set_fontweight("bold" if colours[row["contender"]][0] == OURS[0] else "normal")
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    _scale(axes.set_xscale, axes.set_xlim, rows)
     _plain(axes, "x")
     axes.tick_params(axis="y", length=0)
     _heading(axes, table["measure"], results, group)
 
 
 def _heading(axes: Any, measure: str, results: Page, group: str) -> None:
-    better = "more" if "per second" in measure or measure in results["more_is_better"] else "less"
     where = f"{group}: " if group else ""
     axes.set_title(f"{where}{measure}", loc="left", fontsize=8.5, pad=5)
-    axes.set_title(f"{better} is better", loc="right", fontsize=7, pad=5, color=QUIET[0])
+    axes.set_title(_better(measure, results), loc="right", fontsize=7, pad=5, color=QUIET[0])
 
 
-def _scale(set_scale: Any, set_limits: Any, rows: Sequence[Row]) -> None:
-    least, most = min(row["least"] for row in rows), max(row["most"] for row in rows)
-    if least > 0 and most / least > _LARGE_RATIO:
+def _better(measure: str, results: Page) -> str:
+    more = "per second" in measure or measure in results["more_is_better"]
+    return f"{'more' if more else 'less'} is better"
+
+
+def _scale(set_scale: Any, set_limits: Any, rows: Sequence[Row]) -> float:
+    """Where it begins."""
+    values = [row[which] for row in rows for which in ("least", "median", "most")]
+    positive, most = [value for value in values if value > 0], max(values)
+    if positive and most / min(positive) > _LARGE_RATIO:
+        lowest = 10 ** (math.log10(min(positive)) - 0.12)
         set_scale("log")
-        set_limits(10 ** (math.log10(least) - 0.12), 10 ** (math.log10(most) + 0.12))
-    else:
-        set_limits(min(0, least * 1.05), max(most * 1.04, 1e-9))
+        set_limits(lowest, 10 ** (math.log10(most) + 0.12))
+        return lowest
+    lowest = min(0.0, min(values) * 1.05)
+    set_limits(lowest, max(most * 1.04, 1e-9))
+    return lowest
 
 
 def _plain(axes: Any, grid: str) -> None:
@@ -180,7 +189,7 @@ def _plain(axes: Any, grid: str) -> None:
                 ticker.LogLocator(subs=(1, 2, 5) if most / least < _FEW_DECADES else (1,), numticks=12)
             )
             axis.set_minor_locator(ticker.NullLocator())
-    axes.tick_params(labelsize=7.5, color=GRID[0])
+    axes.tick_params(labelsize=7.5, length=0)
 
 
 def _marked(value: float, _: int) -> str:
@@ -188,49 +197,59 @@ def _marked(value: float, _: int) -> str:
     return text
 
 
-# ---- several sizes: a panel for each measure (down) of each group (across), a line for each contender
+# ---- several sizes: a row of panels for each measure, a panel for each group, a line for each contender
 
 
 def _lines(results: Page) -> Any:
     grid = [_plotted(group, results) for group in results["groups"]]
     measures = list(dict.fromkeys(table["measure"] for tables in grid for table in tables))
-    across, each = len(grid), 1.75
+    across, each = len(grid), 1.6
     names = {row["contender"] for tables in grid for table in tables for row in table["rows"]}
-    legend_rows = math.ceil(len(names) / 4)
-    above, between, below = 0.55 + 0.2 * legend_rows, 0.62, 0.45
-    tall = above + len(measures) * (each + between) + below - between * 0.4
+    above, between, below = 0.35 + 0.2 * math.ceil(len(names) / 4), 0.72, 0.4
+    tall = above + len(measures) * (each + between) + below
     figure: Any = _matplotlib("figure").Figure(figsize=(max(_WIDE, 2.9 * across), tall))
     _title(figure, results, tall)
     width = 0.94 / across
-    for column, (group, tables) in enumerate(zip(results["groups"], grid, strict=True)):
-        by_measure = {table["measure"]: table for table in tables}
-        for place, measure in enumerate(measures):
-            if measure not in by_measure:
+    for place, measure in enumerate(measures):
+        bottom = tall - above - (place + 1) * (each + between)
+        rows = [row for tables in grid for table in tables if table["measure"] == measure for row in table["rows"]]
+        _row_heading(figure, measure, results, (bottom + each + 0.36) / tall)
+        for column, (group, tables) in enumerate(zip(results["groups"], grid, strict=True)):
+            table = next((table for table in tables if table["measure"] == measure), None)
+            if table is None:
                 continue
-            bottom = tall - above - (place + 1) * each - place * between - 0.25
             axes = figure.add_axes((0.07 + column * width, bottom / tall, width - 0.055, each / tall))
-            _curves(axes, by_measure[measure], results, group["name"] if across > 1 else "")
+            _curves(axes, table, results, rows)
+            if across > 1:
+                axes.set_title(group["name"], loc="left", fontsize=8, pad=4, color=QUIET[0])
             if place == len(measures) - 1:
                 axes.set_xlabel("size", fontsize=7.5)
     _legend(figure, results, names, tall)
     return figure
 
 
-def _curves(axes: Any, table: Table, results: Page, group: str) -> None:
-    colours = _colours(results)
+def _row_heading(figure: Any, measure: str, results: Page, height: float) -> None:
+    figure.text(0.02, height, measure, fontsize=9, va="center")
+    figure.text(0.99, height, _better(measure, results), fontsize=7, va="center", ha="right", color=QUIET[0])
+
+
+def _curves(axes: Any, table: Table, results: Page, in_the_row: Sequence[Row]) -> None:
+    colours, lowest = _colours(results), _scale(axes.set_yscale, axes.set_ylim, in_the_row)
     for name in dict.fromkeys(row["contender"] for row in table["rows"]):
         rows = sorted((row for row in table["rows"] if row["contender"] == name), key=lambda row: row["size"])
         sizes, (colour, marker) = [row["size"] for row in rows], colours[name]
-        axes.fill_between(
-            sizes, [row["least"] for row in rows], [row["most"] for row in rows], color=colour, alpha=0.15, linewidth=0
+        axes.plot(sizes, [row["median"] for row in rows], color=colour, marker=marker, markersize=4, linewidth=1.3)
+        axes.vlines(
+            sizes,
+            [max(lowest, row["least"]) for row in rows],
+            [max(lowest, row["most"]) for row in rows],
+            color=colour,
+            linewidth=1.1,
         )
-        axes.plot(sizes, [row["median"] for row in rows], color=colour, marker=marker, markersize=4, linewidth=1.4)
     sizes = sorted({row["size"] for row in table["rows"]})
     if sizes[-1] / sizes[0] > _LARGE_RATIO:
         axes.set_xscale("log")
-    _scale(axes.set_yscale, axes.set_ylim, table["rows"])
     _plain(axes, "both")
-    _heading(axes, table["measure"], results, group)
 
 
 def _legend(figure: Any, results: Page, names: set[str], tall: float) -> None:
@@ -269,5 +288,7 @@ def _with_style(drawn: str) -> str:
     )
     style = f"<style>svg{{{light}}}@media (prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
     drawn = re.sub(r"<\?xml.*?<svg", "<svg", drawn, count=1, flags=re.DOTALL)
-    drawn = re.sub(r"font: ([^;\"]*)'DejaVu Sans', sans-serif", r"font: \1system-ui, 'DejaVu Sans', sans-serif", drawn)
+    drawn = re.sub(r' transform="rotate\(-0 [^"]*"', "", drawn)
+    drawn = re.sub(r"(\d+\.\d\d)\d+", r"\1", drawn)  # a hundredth of a point is enough
+    drawn = drawn.replace("'DejaVu Sans', sans-serif", "system-ui, 'DejaVu Sans', sans-serif")
     return re.sub(r"(<svg[^>]*>)", lambda found: found[1] + "\n " + style, drawn, count=1)
