@@ -128,7 +128,13 @@ def _panel(axes: Any, table: Table, results: Page, group: str) -> None:
     lowest = _scale(axes.set_xscale, axes.set_xlim, rows)
     for place, row in enumerate(rows):
         colour, _ = colours[row["contender"]]
-        axes.plot((max(lowest, row["least"]), max(lowest, row["most"])), (place, place), color=colour, linewidth=1.6, solid_capstyle="round")
+        axes.plot(
+            (max(lowest, row["least"]), max(lowest, row["most"])),
+            (place, place),
+            color=colour,
+            linewidth=1.6,
+            solid_capstyle="round",
+        )
         axes.plot(row["median"], place, "o", color=colour, markersize=5.5)
         axes.annotate(
             number(row["median"]),
@@ -165,11 +171,11 @@ def _scale(set_scale: Any, set_limits: Any, rows: Sequence[Row]) -> float:
     values = [row[which] for row in rows for which in ("least", "median", "most")]
     positive, most = [value for value in values if value > 0], max(values)
     if positive and most / min(positive) > _LARGE_RATIO:
-        lowest = 10 ** (math.log10(min(positive)) - 0.12)
+        lowest = math.pow(10, math.log10(min(positive)) - 0.12)
         set_scale("log")
         set_limits(lowest, 10 ** (math.log10(most) + 0.12))
         return lowest
-    lowest = min(0.0, min(values) * 1.05)
+    lowest = min(0.0, 1.05 * min(values))
     set_limits(lowest, max(most * 1.04, 1e-9))
     return lowest
 

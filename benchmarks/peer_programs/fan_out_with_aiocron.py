@@ -30,7 +30,7 @@ async def fan_out(size: int) -> dict[str, float]:
     for _ in range(20):
         aiocron.crontab("0 0 1 1 *", noop, tz=UTC).stop()
     await asyncio.sleep(0)
-    due = a_whole_second((time.time() - began) / 20, size)
+    due: float = a_whole_second((time.time() - began) / 20, size)
     at = datetime.fromtimestamp(due, UTC)
     spec = f"{at.second} {at.minute} {at.hour} * * *"
     jobs = [aiocron.crontab(spec, noop, tz=UTC) for _ in range(size)]
@@ -42,7 +42,8 @@ async def fan_out(size: int) -> dict[str, float]:
     await ticking
     for job in jobs:
         job.stop()
-    return watch.numbers(due)
+    numbers: dict[str, float] = watch.numbers(due)
+    return numbers
 
 
 if __name__ == "__main__":

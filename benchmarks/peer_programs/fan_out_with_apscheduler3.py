@@ -36,7 +36,8 @@ async def fan_out(size: int) -> dict[str, float]:
     await reached.wait()
     await ticking
     scheduler.shutdown(wait=False)
-    return watch.numbers(due)
+    numbers: dict[str, float] = watch.numbers(due)
+    return numbers
 
 
 async def added(scheduler: Any, noop: Any, size: int) -> float:
@@ -44,7 +45,7 @@ async def added(scheduler: Any, noop: Any, size: int) -> float:
     began = time.time()
     for number in range(20):
         scheduler.add_job(noop, "cron", hour=number)
-    due = a_whole_second((time.time() - began) / 20, size)
+    due: float = a_whole_second((time.time() - began) / 20, size)
     scheduler.remove_all_jobs()
     at = datetime.fromtimestamp(due, UTC)
     for _ in range(size):

@@ -36,14 +36,15 @@ async def fan_out(size: int) -> dict[str, float]:
         tasks.start_soon(watch.tick, anyio.sleep, due)
         await reached.wait()
         await scheduler.stop()
-    return watch.numbers(due)
+    numbers: dict[str, float] = watch.numbers(due)
+    return numbers
 
 
 async def added(scheduler: Any, size: int) -> float:
     """When they are due."""
     began = time.time()
     samples = [await scheduler.add_schedule("noop", cron(hour=number, timezone=UTC)) for number in range(20)]
-    due = a_whole_second((time.time() - began) / 20, size)
+    due: float = a_whole_second((time.time() - began) / 20, size)
     for sample in samples:
         await scheduler.remove_schedule(sample)
     at = datetime.fromtimestamp(due, UTC)

@@ -1,7 +1,8 @@
 """taskiq, its fan-out measured: `fan_out_with_taskiq.py fan_out SIZE asyncio|uvloop`.
 
-Its scheduler with the label source and the in-memory broker, all defaults. Its crons have whole minutes, so the jobs are
-one-shot ones (`time`), which it looks at each second and drops after their run; the broker keeps the last 100 results.
+Its scheduler with the label source and the in-memory broker, all defaults. Its crons have whole minutes, so the jobs
+are one-shot ones (`time`), which it looks at each second and drops after their run; the broker keeps the last 100
+results.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ async def fan_out(size: int) -> dict[str, float]:
     async def noop() -> None:
         watch.started()
 
-    due = a_whole_second(0.0001, size)
+    due: float = a_whole_second(0.0001, size)
     schedule = [{"time": datetime.fromtimestamp(due, UTC)} for _ in range(size)]
     broker.task(task_name="noop", schedule=schedule)(noop)
     scheduler = taskiq.TaskiqScheduler(broker, [LabelScheduleSource(broker)])
@@ -43,7 +44,8 @@ async def fan_out(size: int) -> dict[str, float]:
     running.cancel()
     await asyncio.wait([running])
     await scheduler.shutdown()
-    return watch.numbers(due)
+    numbers: dict[str, float] = watch.numbers(due)
+    return numbers
 
 
 if __name__ == "__main__":

@@ -78,4 +78,4 @@ class Watch:
 
 def a_whole_second(pace: float, size: int) -> float:
     """One that leaves time to add so many jobs, each of which takes about that."""
-    return float(int(time.time() + 3 + 2 * pace * size))
+    return float(int(time.time() + 2.5 + 2 * pace * size))

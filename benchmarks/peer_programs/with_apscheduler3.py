@@ -194,5 +194,11 @@ async def growth(jobs: int, bursts: str) -> dict[str, float]:
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    questions = {"drain": drain, "pick_up": pick_up, "scheduled": scheduled, "steady": steady, "growth": growth}
+    questions: dict[str, Any] = {
+        "drain": drain,
+        "pick_up": pick_up,
+        "scheduled": scheduled,
+        "steady": steady,
+        "growth": growth,
+    }
     print(json.dumps(asyncio.run(questions[sys.argv[1]](int(sys.argv[2]), *sys.argv[3:]))))

@@ -34,13 +34,13 @@ async def drain(size: int, dsn: str) -> dict[str, float]:
     size, singly = min(size, ENOUGH), max(1, min(size, ENOUGH) // 20)
     ran, finished = 0, asyncio.Event()
 
-    @oban.job()
-    async def noop() -> None:
+    async def run() -> None:
         nonlocal ran
         ran += 1
         if ran == size + singly:
             finished.set()
 
+    noop = oban.job()(run)
     async with oban.Oban(pool=pool) as client:
         began = time.perf_counter()
         for start in range(0, size, AT_ONCE):
@@ -77,12 +77,12 @@ async def pick_up(size: int, dsn: str) -> list[tuple[float, float]]:
     began = asyncio.Event()
     started = 0.0
 
-    @oban.job()
-    async def noop() -> None:
+    async def run() -> None:
         nonlocal started
         started = time.perf_counter()
         began.set()
 
+    noop = oban.job()(run)
     late: list[tuple[float, float]] = []
     async with oban.Oban(pool=pool, queues={"default": 10}) as client:
         await asyncio.sleep(1)

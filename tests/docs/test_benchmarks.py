@@ -15,13 +15,18 @@ from ..postgres import Schemas
 BENCHMARKS = Path(__file__).resolve().parent.parent.parent / "benchmarks"
 
 OURS = [
+    ("fan_out.py", "asyncio", "clepsydra", 20),
+    ("cron_steps.py", "all", "clepsydra", 2),
     ("drain.py", "SQLite", "clepsydra", 100),
     ("drain.py", "PostgreSQL", "clepsydra", 100),
     ("pick_up.py", "PostgreSQL", "clepsydra, elsewhere", 2),
-    ("queued_memory.py", "SQLite", "clepsydra", 50),
 ]
 THE_OTHERS = [
-    ("fan_out.py", "all", "clepsydra", 20),
+    ("fan_out.py", "uvloop", "clepsydra", 20),
+    ("fan_out.py", "trio", "clepsydra", 20),
+    ("fan_out.py", "trio", "bare loop", 20),
+    ("cron_steps.py", "all", "croniter", 2),
+    ("cron_steps.py", "all", "cronsim", 2),
     ("drain.py", "SQLite", "bare loop, batches of 64", 100),
     ("drain.py", "PostgreSQL", "bare loop, batches of 64", 100),
     ("pick_up.py", "SQLite", "clepsydra", 2),
@@ -31,6 +36,7 @@ THE_OTHERS = [
     ("pick_up.py", "PostgreSQL", "bare loop", 2),
     ("pick_up.py", "PostgreSQL", "bare: one commit", 2),
     ("pick_up.py", "PostgreSQL", "bare: NOTIFY round trip", 2),
+    ("queued_memory.py", "SQLite", "clepsydra", 50),
     ("queued_memory.py", "PostgreSQL", "clepsydra", 50),
     ("scheduled_durable.py", "SQLite", "clepsydra", 20),
     ("scheduled_durable.py", "SQLite", "bare loop, batches of 64", 100),
