@@ -30,6 +30,7 @@ from .. import (
     JobState,
     Misfire,
     Overlap,
+    Reboot,
     ScheduleError,
     Scheduler,
     Stages,
@@ -45,7 +46,7 @@ from .crontab_files import TASK, Loaded, Stamp, Wanted, load, paused, stamp_of
 from .errands import CommandFailed, Errands, Spoken
 from .errors import OK, PROBLEM, CommandError, UsageError
 from .journal import Entry, Journal, as_json, json_line, plain
-from .output import NOBODY_READS, Output
+from .output import NOBODY_READS, Output, take_any_sign
 from .run import configure_logging, draining, greeting, in_event_loop
 from .service import Service
 from .words import Paint, length, plural, stamp, value
@@ -55,6 +56,7 @@ _FAILED: Final = f"{CommandFailed.__module__}.{CommandFailed.__qualname__}: "
 
 def crontab(arguments: argparse.Namespace) -> int:
     """Check crontabs, or run them until a signal ends it."""
+    take_any_sign(sys.stdout)
     wanted = Wanted(
         files=tuple(Path(path).absolute() for path in arguments.files),
         system=arguments.system,
@@ -279,14 +281,19 @@ class Crond:
     async def _take_over(self, loaded: Loaded) -> None:
         """The redeploy rules: another schedule counts from now, other changes keep the times, equal is no change."""
         before, jobs = self._loaded.jobs, loaded.jobs
+        changed = {name: job for name, job in jobs.items() if job != before.get(name)}
+        at_start = [name for name, job in changed.items() if job.schedule == Reboot()]  # that moment has passed
         gone = [name for name in before if name not in jobs]
-        changed = [job for job in jobs.values() if job != before.get(job.name)]
         self._errands.known = loaded.errands  # first: from here on nothing runs as it was
-        await self._remove(gone)
-        await self.scheduler.add_jobs([self._as_paused_as_before(job) for job in changed])
-        added = sum(job.name not in before for job in changed)
+        await self._remove([*gone, *at_start])
+        await self.scheduler.add_jobs(
+            self._as_paused_as_before(job) for name, job in changed.items() if name not in at_start
+        )
+        added = sum(name not in before for name in changed)
         self._loaded = loaded
         self._log.say(f"{plural(len(jobs), 'job')}: {added} new, {len(changed) - added} changed, {len(gone)} removed")
+        if at_start:
+            self._log.say(f"@reboot counts from the next start on: {', '.join(at_start)}")
 
     async def _remove(self, names: list[str]) -> None:
         for name in names:

@@ -191,7 +191,7 @@ def errand_of(name: str, where: str, line: JobLine, clean: bool) -> Errand:
         line.command,
         line.stdin.encode("utf-8", "surrogateescape"),
         environment["SHELL"],
-        home if os.path.isdir(home) else "/",
+        home if os.path.isdir(home) and (identity is not None or os.access(home, os.X_OK)) else "/",
         environment,
         identity,
     )

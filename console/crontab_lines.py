@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from attrs import define, field, frozen
 
-from .. import Cron, Schedule, ScheduleError
+from .. import Cron, Reboot, Schedule, ScheduleError
 
 ZONE: Final = "CRON_TZ"
 WITHOUT_EFFECT: Final = {
@@ -235,6 +235,8 @@ def _joined_as_cron_does(timing: str, tz: str) -> Schedule:
     `Cron` would take either, as cron itself does where there is no star.
     """
     fields = timing.split()
+    if timing.lower() == "@reboot":
+        return Reboot()
     if len(fields) != 5 or fields[2] in _EVERY or fields[4] in _EVERY:
         return Cron(timing, tz=tz)
     minute, hour, day, month, weekday = fields

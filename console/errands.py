@@ -14,6 +14,7 @@ from typing import IO, Final, Literal, TypeAlias
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 from attrs import define, field, frozen
 
 from .. import Cancel, current_execution
@@ -21,8 +22,9 @@ from .children import Child, Children, Identity, ending
 from .spoken import Lines
 from .words import utc
 
-_CHUNK: Final = 65_536
-_MOST_AT_ONCE: Final = 1_048_576
+_CHUNK: Final = 8_192
+"""Bytes that are taken from a process before others have their turn."""
+_PIPE: Final = 1_048_576
 """What a pipe can hold at the most: so much may have been written before its writer has ended."""
 
 Stream: TypeAlias = Literal["out", "err"]
@@ -72,19 +74,25 @@ class _Ear:
     last: str = ""
     closed: bool = False
 
-    def hear(self, most: int = _CHUNK) -> bool:
-        """Take what is there. False: there was nothing more."""
-        while most > 0 and not self.closed:
-            try:
-                chunk = os.read(self.pipe.fileno(), _CHUNK)
-            except BlockingIOError:
-                return False
-            if not chunk:
-                self.close()
-                return False
-            self._say(self.lines.feed(chunk))
-            most -= len(chunk)
+    def hear(self) -> bool:
+        """Take a chunk. False: there was none."""
+        if self.closed:
+            return False
+        try:
+            chunk = os.read(self.pipe.fileno(), _CHUNK)
+        except BlockingIOError:
+            return False
+        self._say(self.lines.feed(chunk))
+        if not chunk:
+            self.close()
         return not self.closed
+
+    async def hear_out(self) -> None:
+        """Take all that was written before now, and not wait for more."""
+        left = _PIPE
+        while left > 0 and self.hear():
+            left -= _CHUNK
+            await checkpoint()
 
     def close(self) -> None:
         """Nobody writes any more, or nobody wants to know."""
@@ -95,7 +103,7 @@ class _Ear:
             self._say(self.lines.rest())
 
     async def listen(self) -> None:
-        """Until it is closed. A turn takes one chunk: others have theirs in between."""
+        """Until it is closed."""
         try:
             while not self.closed:
                 await anyio.wait_readable(self.pipe.fileno())
@@ -141,11 +149,11 @@ class Errands:
         try:
             await child.ended.wait()
         finally:
-            if child.status is None:  # cancelled: it took too long, or the service ends
-                with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True):
+                if child.status is None:  # cancelled: it took too long, or the service ends
                     await self._children.stop(child, self._kill_after)
-            for ear in ears:
-                ear.hear(_MOST_AT_ONCE)  # what it has left running may go on writing, and is heard in the background
+                for ear in ears:
+                    await ear.hear_out()  # what it has left running may go on writing, and is heard in the background
         if child.status != 0:
             raise CommandFailed(_failure(child, ears[1].last))
         return {"out": ears[0].count, "err": ears[1].count}

@@ -34,6 +34,13 @@ class Output:
             self.on_broken()
 
 
+def take_any_sign(stream: TextIO) -> None:
+    """Let signs that the stream's encoding lacks be written with a backslash, instead of failing."""
+    reconfigure: Callable[..., None] | None = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
 def forget_stdout() -> None:
     """Let the interpreter flush into nothing at its end, instead of failing at it once more."""
     nothing = os.open(os.devnull, os.O_WRONLY)

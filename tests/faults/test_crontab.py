@@ -127,6 +127,15 @@ def test_lines_of_json_say_the_same_for_programs(tmp_path: Path) -> None:
     assert [fact["note"] for fact in facts if fact.get("state") == "failed"] == ["ended by SIGKILL"]
 
 
+def test_a_terminal_that_lacks_a_sign_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    with service(tmp_path, "@reboot printf 'n\\303\\251e\\n'") as at_work:
+        at_work.until(r"out: n\\xe9e")
+        code, err = at_work.end()
+
+    assert (code, err) == (0, "")
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
 def test_a_command_has_a_process_group_and_a_session_of_its_own(tmp_path: Path) -> None:
     with service(tmp_path, "@reboot echo group $(cut -d' ' -f5,6 /proc/$$/stat) of $$") as at_work:
@@ -293,6 +302,20 @@ def test_a_line_that_has_only_another_schedule_keeps_its_job(tmp_path: Path) -> 
         at_work.until("1 job: 0 new, 1 changed, 0 removed")
         at_work.until("out: fired")
         at_work.end()
+
+
+def test_a_line_for_the_start_that_comes_later_waits_for_the_next_one(tmp_path: Path) -> None:
+    with service(tmp_path, "# name: first\n@reboot echo first", "--poll", "600") as at_work:
+        at_work.until("out: first")
+        at_work.write("# name: first\n@reboot echo changed\n@reboot echo late\n@secondly echo tick")
+        at_work.send(signal.SIGHUP)
+        at_work.until("3 jobs: 2 new, 1 changed, 0 removed")
+        at_work.until("@reboot counts from the next start on: first, echo late")
+        at_work.until("out: tick", 2)
+        at_work.end()
+
+    assert "out: changed" not in at_work.shown
+    assert "out: late" not in at_work.shown
 
 
 def test_a_durable_store_forgets_the_lines_that_are_gone(tmp_path: Path) -> None:
