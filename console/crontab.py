@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import checkpoint
 from attrs import evolve
 
 from .. import (
@@ -26,8 +26,6 @@ from .. import (
     Cron,
     ExecutorSettings,
     InvalidArgument,
-    Job,
-    JobState,
     Misfire,
     Overlap,
     Reboot,
@@ -42,7 +40,7 @@ from .. import (
 )
 from .check import all_findings, overview
 from .children import Children, adopt_orphans
-from .crontab_files import TASK, Loaded, Stamp, Wanted, load, paused, stamp_of
+from .crontab_files import TASK, Loaded, Stamp, Wanted, load, stamp_of
 from .errands import CommandFailed, Errands, Spoken
 from .errors import OK, PROBLEM, CommandError, UsageError
 from .journal import Entry, Journal, as_json, json_line, plain
@@ -180,8 +178,9 @@ class Crond:
         self._wanted, self._errands, self._log = wanted, errands, log
         self._poll: float = arguments.poll
         self._loaded = self._first()
+        self._declared = self._loaded.jobs
         self._looked_at: Stamp | None = self._loaded.stamp
-        self._one_at_a_time = anyio.Lock()
+        self._ready, self._hangup = anyio.Event(), anyio.Event()
         self.scheduler = Scheduler(
             _store(arguments.store),
             tasks=[Task(errands.run, TASK)],
@@ -211,6 +210,7 @@ class Crond:
             scheduler,
             beside=self._beside,
             on_start=self._on_start,
+            on_hangup=self._on_hangup,
             on_drain=lambda why: log.say(draining(scheduler, why)),
         )
         log.output.on_broken = lambda: service.ask_to_stop("nobody reads the output")
@@ -222,36 +222,34 @@ class Crond:
             log.say(f"ended: {journal.summary()} in {length(scheduler.clock.now() - began)}")
 
     async def _on_start(self) -> None:
-        async with self._one_at_a_time:
-            await self._remove([record.name for record in self.scheduler.jobs if self._is_gone(record.job)])
+        stored = [record.name for record in self.scheduler.jobs if record.job.work.task == TASK]
+        await self._remove(name for name in stored if name not in self._loaded.jobs)
         self._log.say(f"times are those of {self._wanted.tz}, unless a line of CRON_TZ stands above")
         for line in greeting(self.scheduler):
             self._log.say(line)
         self._tell(self._loaded)
-
-    def _is_gone(self, job: Job) -> bool:
-        return job.work.task == TASK and job.name not in self._loaded.jobs
+        self._ready.set()
 
     # ---- when a file changes
 
+    async def _on_hangup(self) -> None:
+        """Not here and now: the next signal must find somebody who listens."""
+        self._hangup.set()
+        await checkpoint()
+
     async def _beside(self) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._obey_hangups)
-            if self._poll:
-                group.start_soon(self._look_again)
-
-    async def _obey_hangups(self) -> None:
-        with anyio.open_signal_receiver(signal.SIGHUP) as received:
-            async for _ in received:
-                self._log.say("SIGHUP: the crontab is read again")
-                await self._reload()
-
-    async def _look_again(self) -> None:
+        await self._ready.wait()
         while True:
-            await self.scheduler.clock.sleep(self._poll)
-            if await anyio.to_thread.run_sync(self._stamp) != self._looked_at:
+            with anyio.move_on_after(self._poll):
+                await self._hangup.wait()
+            if self._hangup.is_set():
+                self._hangup = anyio.Event()
+                self._log.say("SIGHUP: the crontab is read again")
+            elif await anyio.to_thread.run_sync(self._stamp) != self._looked_at:
                 self._log.say("the crontab has changed")
-                await self._reload()
+            else:
+                continue
+            await self._reload()
 
     def _stamp(self) -> Stamp | None:
         try:
@@ -261,47 +259,41 @@ class Crond:
 
     async def _reload(self) -> None:
         """Take over what has changed. What runs goes on; a crontab that cannot be used changes nothing."""
-        async with self._one_at_a_time:
-            self._looked_at = await anyio.to_thread.run_sync(self._stamp)
-            try:
-                loaded = await anyio.to_thread.run_sync(load, self._wanted)
-            except CommandError as error:
-                self._log.say(f"{error}; the jobs stay as they were")
-                return
-            self._tell(loaded)
-            if loaded.errors:
-                self._log.say(f"{plural(len(loaded.errors), 'error')} in the crontab: the jobs stay as they were")
-                return
-            try:
-                await self._take_over(loaded)
-            except ClepsydraError as error:
-                self._looked_at = None
-                self._log.say(f"not all has been taken over, which is tried again: {error}")
+        self._looked_at = await anyio.to_thread.run_sync(self._stamp)
+        try:
+            loaded = await anyio.to_thread.run_sync(load, self._wanted)
+        except CommandError as error:
+            self._log.say(f"{error}; the jobs stay as they were")
+            return
+        self._tell(loaded)
+        if loaded.errors:
+            self._log.say(f"{plural(len(loaded.errors), 'error')} in the crontab: the jobs stay as they were")
+            return
+        try:
+            await self._take_over(loaded)
+        except ClepsydraError as error:
+            self._looked_at = None
+            self._log.say(f"not all has been taken over, which is tried again: {error}")
 
     async def _take_over(self, loaded: Loaded) -> None:
         """The redeploy rules: another schedule counts from now, other changes keep the times, equal is no change."""
         before, jobs = self._loaded.jobs, loaded.jobs
-        changed = {name: job for name, job in jobs.items() if job != before.get(name)}
-        at_start = [name for name, job in changed.items() if job.schedule == Reboot()]  # that moment has passed
-        gone = [name for name in before if name not in jobs]
+        # The moment of the start has passed for those that were not there.
+        late = [name for name, job in jobs.items() if job.schedule == Reboot() and job != self._declared.get(name)]
         self._errands.known = loaded.errands  # first: from here on nothing runs as it was
-        await self._remove([*gone, *at_start])
-        await self.scheduler.add_jobs(
-            self._as_paused_as_before(job) for name, job in changed.items() if name not in at_start
-        )
-        added = sum(name not in before for name in changed)
-        self._loaded = loaded
-        self._log.say(f"{plural(len(jobs), 'job')}: {added} new, {len(changed) - added} changed, {len(gone)} removed")
-        if at_start:
-            self._log.say(f"@reboot counts from the next start on: {', '.join(at_start)}")
+        declared = {name: job for name, job in jobs.items() if name not in late}
+        await self.scheduler.redeclare(declared.values())
+        await self._remove(name for name in self._declared if name not in declared)
+        self._loaded, self._declared = loaded, declared
+        gone, new = len(before.keys() - jobs.keys()), len(jobs.keys() - before.keys())
+        changed = sum(job != before[name] for name, job in jobs.items() if name in before)
+        self._log.say(f"{plural(len(jobs), 'job')}: {new} new, {changed} changed, {gone} removed")
+        if late:
+            self._log.say(f"@reboot counts from the next start on: {', '.join(late)}")
 
-    async def _remove(self, names: list[str]) -> None:
-        for name in names:
+    async def _remove(self, names: Iterable[str]) -> None:
+        for name in list(names):
             await self.scheduler.remove_job(name, missing_ok=True)
-
-    def _as_paused_as_before(self, job: Job) -> Job:
-        record = self.scheduler.find_job(job.name)
-        return paused(job) if record is not None and record.state is JobState.PAUSED else job
 
     def _tell(self, loaded: Loaded) -> None:
         for complaint in loaded.complaints:

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
-from .. import Call, ClepsydraError, Job, Misfire, Overlap
+from .. import ClepsydraError, Job, Misfire, Overlap
 from .children import Identity
 from .crontab_lines import JobLine, Remark, read_crontab, title_of
 from .errands import Errand
@@ -115,20 +115,6 @@ def _job(name: str, line: JobLine, wanted: Wanted) -> Job:
         timeout=wanted.timeout,
         misfire=wanted.misfire,
         recovery="fail",  # nobody knows whether half a command may be done again
-    )
-
-
-def paused(job: Job) -> Job:
-    """The same job of a crontab, paused."""
-    return Job(
-        job.name,
-        Call(job.work.task, job.work.args),
-        job.schedule,
-        overlap=job.overlap,
-        timeout=None if job.work.timeout is None else timedelta(microseconds=job.work.timeout),
-        misfire=job.misfire,
-        recovery=job.work.recovery,
-        paused=True,
     )
 
 

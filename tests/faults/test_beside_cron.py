@@ -71,7 +71,7 @@ def crontab(out: Path, now: datetime) -> str:
     return "\n".join(
         [
             f"OUT={out}",
-            'QUOTED=" two  words "',
+            'QUOTED=" two  words"',
             "PLAIN = one # two  ",
             "UNEXPANDED=$HOME/x",
             *(f"{timing} echo $(date -u +\\%H:\\%M:\\%S) {n} >> $OUT/fires" for n, timing in enumerate(lines_of(now))),

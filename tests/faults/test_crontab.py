@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -83,9 +84,12 @@ def service(folder: Path, crontab: str, *options: str) -> Generator[Service]:
         text=True,
         env={**os.environ, "TZ": "UTC"},
     ) as process:
+        enough = threading.Timer(3 * PATIENCE, process.kill)  # whoever waits for a line finds the end instead
+        enough.start()
         try:
             yield Service(folder, process)
         finally:
+            enough.cancel()
             process.kill()
 
 

@@ -13,9 +13,9 @@ if sys.platform == "win32":
 
 import pwd
 
-from clepsydra import JobState, Overlap
+from clepsydra import Overlap
 from clepsydra.console.crontab import local_zone
-from clepsydra.console.crontab_files import Wanted, load, paths_of, paused
+from clepsydra.console.crontab_files import Wanted, load, paths_of
 from clepsydra.console.errors import CommandError
 
 
@@ -57,8 +57,6 @@ def test_what_the_command_line_says_holds_for_every_job(tmp_path: Path) -> None:
 
     assert job.schedule is not None
     assert (job.schedule.tz_name, job.overlap) == ("Asia/Tokyo", Overlap.ALLOW)
-    assert paused(job).state is JobState.PAUSED
-    assert paused(job).work == job.work
 
 
 def test_errors_of_all_files_are_told(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_lines_of_public_documentation_run_when_they_should(line: str, first: st
     [
         ("A=b", ("A", "b")),
         ("A = one two   # three", ("A", "one two   # three")),
-        ('B="  quoted "', ("B", "  quoted ")),
+        ('B="  quoted "', ("B", "  quoted ")),  # as its manual has it; the program loses the blank at the end
         ("C='it\"s'", ("C", 'it"s')),
         ('"D D"=dd', ("D D", "dd")),
         ("E=$HOME/x", ("E", "$HOME/x")),
