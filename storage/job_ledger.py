@@ -89,6 +89,7 @@ class JobLedger(Holding):
                 return [JobChange(record, "exists", record.state) for record in taken]
             stored = self.jobs_by_name([new.job.name for new in jobs], lock=True)
             self.set_fact(_WRITTEN, "1")
+            self.lock_unfinished([stored[new.job.name].id for new in jobs if _changes(new, stored.get(new.job.name))])
             revision = self.next_revision()
             return [self._put(new, stored, now, revision) for new in jobs]
 
@@ -178,13 +179,18 @@ class JobLedger(Holding):
             if not matching:
                 return []
             locked = self.jobs_by_id([record.id for record in matching], lock=True).values()
-            records = [record for record in locked if where.matches(record)]
-            revision = self.next_revision()
-            return [
-                self._change_state(record, state, now, revision, reason)
-                for record in records
-                if record.state not in (state, JobState.STOPPED) and not _newer(record, if_revision)
+            records = [
+                record
+                for record in locked
+                if where.matches(record)
+                and record.state not in (state, JobState.STOPPED)
+                and not _newer(record, if_revision)
             ]
+            if not records:
+                return []
+            self.lock_unfinished([record.id for record in records])
+            revision = self.next_revision()
+            return [self._change_state(record, state, now, revision, reason) for record in records]
 
     def _change_state(
         self, known: JobRecord, state: JobState, now: Instant, revision: int, reason: str | None
@@ -223,6 +229,7 @@ class JobLedger(Holding):
             records = [record for record in locked if where.matches(record) and not _newer(record, if_revision)]
             if not records:
                 return []
+            self.lock_unfinished([record.id for record in records])
             self._remove(records, now, self.next_revision())
             return records
 
@@ -307,6 +314,11 @@ def _first_run(record: JobRecord, now: Instant) -> Execution:
         record.generation,
         start_by=None if work.start_by is None else now + work.start_by,
     )
+
+
+def _changes(new: NewJob, known: JobRecord | None) -> bool:
+    """Whether it may be another definition of a job that is there, or another state of it."""
+    return known is not None and (compare(known, new.job) != "unchanged" or known.state is not new.job.state)
 
 
 def _newer(record: JobRecord, revision: int | None) -> bool:

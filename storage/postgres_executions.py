@@ -144,6 +144,17 @@ class PostgresExecutions(SQLExecutions):
             session.fetch(f"SELECT id FROM jobs WHERE id = ANY (?::text[]) ORDER BY id{locking}", (listed(jobs),))
             session.holds(Turn.JOB, jobs)
 
+    def lock_unfinished(self, job_ids: Collection[str]) -> None:
+        """Whoever looks for ready work has its rows before it knows that their job is another's: that is waited for."""
+        if not job_ids:
+            return
+        session = self._session()
+        wanted = (
+            "SELECT id FROM executions WHERE open = 1 AND job_id IS NOT NULL AND job_id = ANY (?::text[]) ORDER BY id"
+        )
+        rows = session.fetch(wanted + session.locking(Turn.EXECUTION), (listed(job_ids),))
+        session.holds(Turn.EXECUTION, [row[0] for row in rows])
+
     def unfinished_with_keys(self, tasks_and_keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Execution]:
         """By task and key. Whoever is about to use a key waits until nobody else is."""
         if tasks_and_keys and self._session().writing:
@@ -285,18 +296,19 @@ class PostgresExecutions(SQLExecutions):
 
     def _of_free_jobs(self, rows: list[Row]) -> list[Row]:
         """Those whose job nobody else is working on. Their rows are ours already, so their job is not waited for."""
-        jobs = {row[13] for row in rows if row[13] is not None}
+        busy = self._lock_free_jobs({row[13] for row in rows if row[13] is not None})
+        return [row for row in rows if row[13] not in busy] if busy else rows
+
+    def _lock_free_jobs(self, jobs: set[str]) -> set[str]:
+        """Lock the rows of those jobs that nobody else is working on. Gives the others."""
         if not jobs:
-            return rows
+            return set()
         session = self._session()
         chosen = "FROM jobs WHERE id = ANY (?::text[])"
         held = session.fetch(f"SELECT id {chosen} ORDER BY id FOR UPDATE SKIP LOCKED", (listed(jobs),))
-        free = {row[0] for row in held}
-        if len(free) < len(jobs):
-            # What is left is held by others, or gone: the execution of a job that is gone can be settled by anybody.
-            there = {row[0] for row in session.fetch(f"SELECT id {chosen}", (listed(jobs - free),))}
-            rows = [row for row in rows if row[13] not in there]
-        return rows
+        left = jobs.difference(row[0] for row in held)
+        # What is left is held by others, or gone: the execution of a job that is gone can be settled by anybody.
+        return {row[0] for row in session.fetch(f"SELECT id {chosen}", (listed(left),))} if left else set()
 
     def insert_executions(self, rows: Sequence[Execution]) -> None:
         """New ones; those that wait may lie below a mark."""

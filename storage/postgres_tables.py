@@ -83,7 +83,9 @@ class PostgresTables(PostgresExecutions, SQLTables):
             self._session().run(update_all(_CURSORS, "jobs"), columns_of(list(rows.values())))
 
     def expired_executions(self, before: Instant, limit: int) -> list[tuple[str, str | None, Instant | None]]:
-        """Oldest first, without what an unfinished execution of the same job holds back, or anybody is working on."""
+        """Oldest first, without what an unfinished execution of the same job holds back, and what somebody works on or
+        on whose job.
+        """
         held_back = self._earlier_unfinished("executions.job_id", "executions.nominal")
         rows = self._session().fetch(
             "SELECT id, job_id, nominal FROM executions "
@@ -91,4 +93,5 @@ class PostgresTables(PostgresExecutions, SQLTables):
             "ORDER BY finished_at, id LIMIT ? FOR UPDATE SKIP LOCKED",
             (before, limit),
         )
-        return [(row[0], row[1], row[2]) for row in rows]
+        busy = self._lock_free_jobs({row[1] for row in rows if row[1] is not None})
+        return [(row[0], row[1], row[2]) for row in rows if row[1] not in busy]

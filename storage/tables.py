@@ -192,6 +192,9 @@ class Tables(ABC):
     def unfinished_of_jobs(self, job_ids: Collection[str], *, lock: bool = False) -> dict[str, list[Execution]]:
         """Per job its executions that are unfinished or still occupy it, by id. A job without any may be absent."""
 
+    def lock_unfinished(self, job_ids: Collection[str]) -> None:  # noqa: B027 - where one writes at a time: nothing
+        """Lock them, where others may work at the same time: before the revision is, for which others wait."""
+
     def crowded_jobs(self, job_ids: Collection[str]) -> dict[str, list[Execution]]:
         """`unfinished_of_jobs`, locked, of those jobs alone that have several."""
         found = self.unfinished_of_jobs(job_ids, lock=True) if job_ids else {}

@@ -29,7 +29,7 @@ from clepsydra.storage import postgres, postgres_listener, postgres_schema
 from clepsydra.storage.postgres import PostgresStorage
 from clepsydra.storage.postgres_listener import Listener
 from clepsydra.storage.postgres_queries import POSTGRES
-from clepsydra.storage.protocol import NewExecution, NewJob
+from clepsydra.storage.protocol import Fire, NewExecution, NewJob
 from clepsydra.storage.sql import execution_conditions
 
 from ..postgres import Schemas, say
@@ -319,6 +319,37 @@ def test_pausing_waits_for_a_start_that_is_under_way_and_settles_what_it_left(pl
     assert (change.change, claim.execution_id) == ("added", "x")
     assert changed.record.state is JobState.PAUSED
     assert second.get_executions(["x"])["x"].state.value == "running"
+
+
+@pytest.mark.parametrize("command", ["put", "pause", "remove"])
+def test_a_command_waits_for_executions_before_it_takes_the_revision(place: Place, command: str) -> None:
+    """Who looks for ready work has its rows for a moment; one that must not wait any more would fail at once."""
+    store = place.store(NODE)
+    store.put_jobs([NewJob("job", Job("nightly", "mail", Every(minutes=1)))], T0)
+    store.add_executions([NewExecution("waits", Work("mail"), Cause.MANUAL, T0, job_id="job", job_name="nightly")], T0)
+    commands: dict[str, Callable[[], object]] = {
+        "put": lambda: store.put_jobs([NewJob("new", Job("nightly", "mail", Every(minutes=2)))], T0),
+        "pause": lambda: store.set_job_state(JobFilter(), JobState.PAUSED, T0),
+        "remove": lambda: store.delete_jobs(JobFilter(), T0),
+    }
+
+    with psycopg.connect(place.dsn) as looking:
+        looking.execute(f"SELECT id FROM {place.schema}.executions FOR UPDATE".encode())
+        with pytest.raises(StoreUnavailable, match="lock timeout"):
+            commands[command]()
+
+
+def test_history_of_a_job_that_somebody_is_working_on_is_not_waited_for(place: Place, store: PostgresStorage) -> None:
+    """Who has a job and wants an execution that has ended, to try it again, would wait for us as well."""
+    store.put_jobs([NewJob(name, Job(name, "mail", Every(seconds=1))) for name in ("busy", "idle")], T0)
+    due = T0 + SECOND
+    store.fire([Fire(name, 1, T0, due, f"of {name}", due, due) for name in ("busy", "idle")], due)
+    store.cancel_executions(ExecutionFilter(), T0 + 2 * SECOND)
+
+    with psycopg.connect(place.dsn) as working:
+        working.execute(f"SELECT id FROM {place.schema}.jobs WHERE id = 'busy' FOR UPDATE".encode())
+        assert store.delete_history(T0 + 3600 * SECOND, 100).executions == 1
+    assert store.delete_history(T0 + 3600 * SECOND, 100).executions == 1
 
 
 def test_one_that_holds_later_locks_does_not_wait_for_earlier_ones(place: Place) -> None:
