@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from logging import getLogger
+from math import inf
 from typing import Final
 
 import anyio
@@ -30,6 +31,7 @@ log = getLogger("clepsydra.console")
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _LOOK: Final = 0.05  # seconds between two looks whether a group has gone: the kernel tells nobody
+_HURRY: Final = 3.0  # seconds from SIGTERM to SIGKILL at the most, once somebody insists: the scheduler waits for 5
 _KILLED: Final = 5.0  # seconds that a killed process may take to be gone; one that hangs in the kernel takes longer
 
 
@@ -48,6 +50,7 @@ class Child:
 
     process: subprocess.Popen[bytes]
     ended: anyio.Event = field(factory=anyio.Event)
+    ended_or_interrupted: anyio.Event = field(factory=anyio.Event)
     status: int | None = None
 
     @property
@@ -79,6 +82,7 @@ class Child:
         """It has been reaped."""
         self.status = self.process.returncode = status
         self.ended.set()
+        self.ended_or_interrupted.set()
 
 
 class Children:
@@ -87,6 +91,8 @@ class Children:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._running: dict[int, Child] = {}
+        self.interrupted = False
+        self._latest = inf  # by when those that are being stopped are killed, however patient one was
         self._being_started = 0
         self._unknown: dict[int, int] = {}
         """Who ended while somebody was being started, and may be just that one."""
@@ -142,6 +148,8 @@ class Children:
             child.end(self._unknown.pop(child.pid))
         else:
             self._running[child.pid] = child
+        if self.interrupted:
+            child.ended_or_interrupted.set()
         return child
 
     def reap(self) -> None:
@@ -176,11 +184,21 @@ class Children:
         child.send(signal.SIGTERM)
         child.send(signal.SIGCONT)
         deadline = self._clock.monotonic() + patience
-        while child.is_anybody_left() and self._clock.monotonic() < deadline:
+        while child.is_anybody_left() and self._clock.monotonic() < min(deadline, self._latest):
             await self._clock.sleep(_LOOK)
         child.send(signal.SIGKILL)
         with anyio.move_on_after(_KILLED):
             await child.ended.wait()
+
+    def interrupt_all(self) -> None:
+        """Tell those who wait for one, now or later, that they have to stop it."""
+        self.interrupted = True
+        for child in self._running.values():
+            child.ended_or_interrupted.set()
+
+    def hurry(self) -> None:
+        """Those that are being stopped have not much time any more."""
+        self._latest = self._clock.monotonic() + _HURRY
 
     def kill_all(self) -> None:
         """At once, whatever they do."""

@@ -49,6 +49,7 @@ from .run import configure_logging, draining, greeting, in_event_loop
 from .service import Service
 from .words import Paint, length, plural, stamp, value
 
+_SLACK: Final = 10.0  # seconds for a killed process to be gone, and for what became of it to be written down
 _FAILED: Final = f"{CommandFailed.__module__}.{CommandFailed.__qualname__}: "
 
 
@@ -177,6 +178,7 @@ class Crond:
     def __init__(self, wanted: Wanted, errands: Errands, log: Log, clock: Clock, arguments: argparse.Namespace) -> None:
         self._wanted, self._errands, self._log = wanted, errands, log
         self._poll: float = arguments.poll
+        self._grace: float = arguments.grace
         self._loaded = self._first()
         self._declared = self._loaded.jobs
         self._looked_at: Stamp | None = self._loaded.stamp
@@ -187,8 +189,8 @@ class Crond:
             jobs=self._loaded.jobs.values(),
             clock=clock,
             stages=Stages(
-                grace=arguments.grace,
-                executor=ExecutorSettings(concurrency=arguments.concurrency, hook_grace=max(5.0, arguments.kill_after)),
+                grace=self._grace + arguments.kill_after + _SLACK,  # commands are ended before, and tell it
+                executor=ExecutorSettings(concurrency=arguments.concurrency),
             ),
         )
 
@@ -211,7 +213,8 @@ class Crond:
             beside=self._beside,
             on_start=self._on_start,
             on_hangup=self._on_hangup,
-            on_drain=lambda why: log.say(draining(scheduler, why)),
+            on_drain=self._on_drain,
+            on_insist=self._errands.hurry,
         )
         log.output.on_broken = lambda: service.ask_to_stop("nobody reads the output")
         detach = scheduler.attach(journal.hear)
@@ -229,6 +232,10 @@ class Crond:
             self._log.say(line)
         self._tell(self._loaded)
         self._ready.set()
+
+    def _on_drain(self, why: str) -> None:
+        self._log.say(draining(self.scheduler, why))
+        self._errands.end_after(self._grace, self._log.say)
 
     # ---- when a file changes
 

@@ -132,6 +132,19 @@ class Errands:
         self.known: Mapping[str, Errand] = {}
         self._children, self._write, self._kill_after = children, write, kill_after
 
+    def end_after(self, grace: float, say: Callable[[str], None]) -> None:
+        """The service ends: what still runs after so many seconds is ended, too."""
+        self.group.start_soon(self._end_after, grace, say)
+
+    async def _end_after(self, grace: float, say: Callable[[str], None]) -> None:
+        await anyio.sleep(grace)
+        say("the grace is over: what still runs is asked to end")
+        self._children.interrupt_all()
+
+    def hurry(self) -> None:
+        """What is being ended has not much time any more."""
+        self._children.hurry()
+
     async def run(self, command: str) -> dict[str, int]:
         """The task of every job of a crontab. The command that is given is the one that people read; see above."""
         run = current_execution()
@@ -146,16 +159,18 @@ class Errands:
     async def _carry_out(self, errand: Errand, about: Mapping[str, str]) -> dict[str, int]:
         child = await self._started(errand, about)
         ears = self._ears(errand, child)
+        interrupted = False
         try:
-            await child.ended.wait()
+            await child.ended_or_interrupted.wait()
+            interrupted = child.status is None
         finally:
             with anyio.CancelScope(shield=True):
-                if child.status is None:  # cancelled: it took too long, or the service ends
+                if child.status is None:  # or cancelled: it took too long, or somebody insists
                     await self._children.stop(child, self._kill_after)
                 for ear in ears:
                     await ear.hear_out()  # what it has left running may go on writing, and is heard in the background
         if child.status != 0:
-            raise CommandFailed(_failure(child, ears[1].last))
+            raise CommandFailed("interrupted by a shutdown: " * interrupted + _failure(child, ears[1].last))
         return {"out": ears[0].count, "err": ears[1].count}
 
     async def _started(self, errand: Errand, about: Mapping[str, str]) -> Child:

@@ -46,12 +46,13 @@ class Service:
         on_start: Callable[[], Awaitable[None]] = nothing,
         on_hangup: Callable[[], Awaitable[None]] | None = None,
         on_drain: Callable[[str], None] = lambda why: None,
+        on_insist: Callable[[], None] = lambda: None,
         on_end: Callable[[], Awaitable[None]] = nothing,
     ) -> None:
         self.scheduler = scheduler
         self._beside, self._end_after = beside, end_after
         self._on_start, self._on_drain, self._on_end = on_start, on_drain, on_end
-        self._on_hangup = on_hangup
+        self._on_hangup, self._on_insist = on_hangup, on_insist
         self._started, self._asked = anyio.Event(), anyio.Event()
         self._why = ""
         self._failure: ClepsydraError | None = None
@@ -83,6 +84,7 @@ class Service:
         """A second signal: end at once."""
         self.exit_code = BY_SIGNAL + number
         log.warning("%s again: what still runs is cancelled", signal.Signals(number).name)
+        self._on_insist()
         self.scheduler.stop(hard=True)
 
     async def _obey_signals(self, *, task_status: TaskStatus[None]) -> None:

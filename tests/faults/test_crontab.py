@@ -246,6 +246,27 @@ def test_when_the_grace_is_over_groups_are_asked_and_then_killed(tmp_path: Path,
     wait_until_gone(child)
 
 
+def test_the_time_to_clean_up_may_be_long_and_a_second_signal_cuts_it_short(tmp_path: Path) -> None:
+    crontab = (
+        f"HOME={tmp_path}\n@reboot trap 'sleep 6; echo clean; exit 0' TERM; echo begun; while :; do sleep 0.05; done"
+    )
+    with service(tmp_path, crontab, "--grace", "0.1", "--kill-after", "600") as at_work:
+        at_work.until("out: begun")
+        code, _ = at_work.end()
+    assert "out: clean" in at_work.shown, "longer than the scheduler would have waited by itself"
+    assert "state=succeeded" in at_work.shown
+    assert code == 0
+
+    crontab = "@reboot trap '' TERM; echo begun; while :; do sleep 0.05; done"
+    with service(tmp_path, crontab, "--grace", "0.1", "--kill-after", "600") as at_work:
+        at_work.until("out: begun")
+        at_work.send(signal.SIGTERM)
+        at_work.until("the grace is over")
+        code, _ = at_work.end()
+    assert 'note="interrupted by a shutdown: ended by SIGKILL"' in at_work.shown
+    assert code == 128 + signal.SIGTERM
+
+
 def test_a_second_signal_does_not_wait_for_the_grace(tmp_path: Path) -> None:
     with service(tmp_path, "@reboot echo begun; exec sleep 600", "--grace", "600") as at_work:
         at_work.until("out: begun")
