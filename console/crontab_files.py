@@ -18,7 +18,7 @@ from attrs import field, frozen
 
 from .. import ClepsydraError, Job, Misfire, Overlap
 from .children import Identity
-from .crontab_lines import JobLine, Remark, read_crontab, title_of
+from .crontab_lines import OVERLAP, TIMEOUT, JobLine, Remark, overlap_of, read_crontab, timeout_of, title_of
 from .errands import Errand
 from .errors import CommandError
 
@@ -106,13 +106,14 @@ def _free_name(title: str, taken: Mapping[str, object]) -> str:
 
 
 def _job(name: str, line: JobLine, wanted: Wanted) -> Job:
+    settings = line.settings
     return Job(
         name,
         TASK,
         line.schedule,
         args={"command": title_of(line.command, longest=1000)},  # for those who look at it in a store
-        overlap=wanted.overlap,
-        timeout=wanted.timeout,
+        overlap=overlap_of(settings[OVERLAP]) if OVERLAP in settings else wanted.overlap,
+        timeout=timeout_of(settings[TIMEOUT]) if TIMEOUT in settings else wanted.timeout,
         misfire=wanted.misfire,
         recovery="fail",  # nobody knows whether half a command may be done again
     )

@@ -2,7 +2,8 @@
 
 What a line means is what Debian's cron makes of it: settings with quotes and without expansion, `%` as the end of the
 command and the newlines of its standard input, the two day fields joined by "and" as soon as one of them begins with a
-star. Fields are read by `Cron`, which takes more than cron does. `CRON_TZ` is the zone of the lines below it.
+star. Fields are read by `Cron`, which takes more than cron does. `CRON_TZ` is the zone of the lines below it, and
+`CLEPSYDRA_TIMEOUT` and `CLEPSYDRA_OVERLAP` are settings of the same sort.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from attrs import define, field, frozen
 
-from .. import Cron, Reboot, Schedule, ScheduleError
+from .. import Cron, Overlap, Reboot, Schedule, ScheduleError
 
 ZONE: Final = "CRON_TZ"
+TIMEOUT: Final = "CLEPSYDRA_TIMEOUT"
+OVERLAP: Final = "CLEPSYDRA_OVERLAP"
 WITHOUT_EFFECT: Final = {
     "MAILTO": "output is logged, nothing is mailed",
     "MAILFROM": "nothing is mailed",
@@ -35,7 +38,7 @@ _SETTING = re.compile(
 _MEANT_AS_SETTING = re.compile(r"[A-Za-z_]\w*\s*=\s*(?P<value>.*)")
 _COMMAND = re.compile(r"(?:[^%\\]|\\.|\\$)*", re.DOTALL)
 _ESCAPED = re.compile(r"\\([%\\])")  # in the command; in what it reads only the percent sign
-_LIKE_A_FIELD = re.compile(r"[\d*/,-]*\*[\d*/,-]*|\d+")
+_LIKE_A_FIELD = re.compile(r"(?:[\d*/,-]*\*[\d*/,-]*|\d+)(?!\S)")
 _WEEKDAYS: Final = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _EVERY: Final = frozenset(("*", "?", "*/1"))
 
@@ -139,8 +142,9 @@ class _Reader:
             self.name = None
 
     def _set(self, number: int, name: str, value: str) -> None:
-        if name == ZONE:
-            _check_zone(value)
+        check = {ZONE: _check_zone, TIMEOUT: timeout_of, OVERLAP: overlap_of}.get(name)
+        if check is not None:
+            check(value)
         if name in WITHOUT_EFFECT:
             self.remarks.append(Remark(number, "note", f"{name} has no effect here: {WITHOUT_EFFECT[name]}"))
         self.settings[name] = value
@@ -155,7 +159,7 @@ class _Reader:
         if schedule is None:
             self.remarks.append(Remark(number, "note", f"{timing!r} names a day that does not exist: it never runs"))
             return
-        if _LIKE_A_FIELD.fullmatch(rest.split()[0]):
+        if _LIKE_A_FIELD.match(rest):
             self.remarks.append(Remark(number, "note", f"the command is {rest!r}; times have five fields"))
         command, stdin = command_of(rest)
         title = title_of(rest) if name is None else name[1]
@@ -183,6 +187,28 @@ def setting_of(line: str) -> tuple[str, str] | None:
     raise _Misread("a value that begins with a quote ends with the same quote, and nothing follows it")
 
 
+def timeout_of(value: str) -> timedelta | None:
+    """A length of time in seconds; None, as long as it takes, for an empty one."""
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e9:
+        raise _Misread(f"{TIMEOUT}={value}: must be a number of seconds above 0, or '' for no limit")
+    return timedelta(seconds=seconds)
+
+
+def overlap_of(value: str) -> Overlap:
+    """What becomes of a time while the command of an earlier one still runs."""
+    try:
+        return Overlap(value)
+    except ValueError:
+        known = ", ".join(overlap.value for overlap in Overlap)
+        raise _Misread(f"{OVERLAP}={value}: is not known; known are {known}") from None
+
+
 def _check_zone(value: str) -> None:
     try:
         Cron("* * * * *", tz=value)
@@ -197,7 +223,7 @@ def timing_of(line: str) -> tuple[str, str]:
     """The `@word` or the five fields, and what follows them."""
     count = 1 if line.startswith("@") else 5
     parts = re.split(r"[ \t]+", line, maxsplit=count)
-    if len(parts) < count:
+    if len(parts) < count or any(part.split() != [part] for part in parts[:count]):
         raise _Misread(f"is neither NAME=value nor five fields (minute hour day month weekday) and a command: {line!r}")
     return " ".join(parts[:count]), parts[count] if len(parts) > count else ""
 

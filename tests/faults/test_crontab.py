@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,11 +74,11 @@ def write(folder: Path, crontab: str) -> None:
 
 
 @contextmanager
-def service(folder: Path, crontab: str, *options: str) -> Generator[Service]:
-    """Gone when the block ends."""
+def service(folder: Path, crontab: str, *options: str, before: tuple[str, ...] = ()) -> Generator[Service]:
+    """Gone when the block ends. `before` is what stands before the command."""
     write(folder, crontab)
     with subprocess.Popen(
-        [*COMMAND, "tab", *options],
+        [*before, *COMMAND, "tab", *options],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -212,6 +213,36 @@ def test_orphans_are_reaped(tmp_path: Path, backend: str) -> None:
         _, err = at_work.end()
 
     assert f"reaped process {orphan}, which was left by its parent: exit status 7" in err
+
+
+def may_have_processes_of_its_own() -> bool:
+    """Whether a process can be made the first one of a namespace here."""
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
+    return (
+        sys.platform == "linux"
+        and shutil.which("unshare") is not None
+        and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    )
+
+
+@BACKENDS
+def test_as_process_1_it_reaps_and_obeys(tmp_path: Path, backend: str) -> None:
+    if not may_have_processes_of_its_own():
+        pytest.skip("this machine allows no namespace of processes, so nobody but its init is process 1")
+    crontab = "@reboot sh -c 'sh -c \"sleep 0.2; exit 7\" & echo orphan $!'; echo child of $PPID"
+    options = ("--log-level", "debug", "--backend", backend)
+    first = ("unshare", "--pid", "--fork", "--mount-proc")
+    with service(tmp_path, crontab, *options, before=first) as at_work:
+        at_work.until("out: orphan")
+        at_work.until("out: child of 1$")
+        assert at_work.process.stderr is not None
+        assert any("which was left by its parent: exit status 7" in line for line in at_work.process.stderr)
+        children = Path(f"/proc/{at_work.process.pid}/task/{at_work.process.pid}/children")
+        os.kill(int(children.read_text()), signal.SIGTERM)
+        code, _ = at_work.rest()
+
+    assert "SIGTERM: draining" in at_work.shown
+    assert code == 0
 
 
 # ---- The end

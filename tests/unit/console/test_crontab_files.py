@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,15 @@ def test_what_the_command_line_says_holds_for_every_job(tmp_path: Path) -> None:
 
     assert job.schedule is not None
     assert (job.schedule.tz_name, job.overlap) == ("Asia/Tokyo", Overlap.ALLOW)
+
+
+def test_settings_of_the_file_hold_for_the_lines_below_them(tmp_path: Path) -> None:
+    text = "@daily a\nCLEPSYDRA_TIMEOUT=90\nCLEPSYDRA_OVERLAP=buffer_one\n@daily b\nCLEPSYDRA_TIMEOUT=''\n@daily c"
+
+    jobs = load(Wanted((tab(tmp_path, text),), timeout=timedelta(seconds=5))).jobs
+
+    assert [job.work.timeout for job in jobs.values()] == [5_000_000, 90_000_000, None]
+    assert [job.overlap for job in jobs.values()] == [Overlap.SKIP, Overlap.BUFFER_ONE, Overlap.BUFFER_ONE]
 
 
 def test_errors_of_all_files_are_told(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import sys
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from clepsydra.console.crontab_lines import (
     LONGEST_TITLE,
@@ -234,6 +236,9 @@ def test_a_name_can_be_printed_whatever_the_command_is() -> None:
         ('FOO="a" b', "ends with the same quote"),
         ("FOO='a", "ends with the same quote"),
         ("CRON_TZ=Mars/Olympus", "Mars/Olympus"),
+        ("CLEPSYDRA_TIMEOUT=1h", "a number of seconds"),
+        ("CLEPSYDRA_TIMEOUT=nan", "a number of seconds"),
+        ("CLEPSYDRA_OVERLAP=yes", "known are skip, allow, "),
         ("60 * * * * x", "minute '60' is out of range"),
         ("* * * *  x", "day of week 'X'"),
         ("0 0 * * monday x", "MONDAY"),
@@ -250,6 +255,22 @@ def test_a_line_that_cannot_be_read_is_told_with_its_number(line: str, said: str
 
     assert [error.number for error in crontab.errors] == [2]
     assert said in crontab.errors[0].text
+
+
+LIKE_CRONTABS = st.lists(
+    st.one_of(st.text(), st.sampled_from([*"@#%=\\'\"*/,-0759 \t\r\n\x00", "CRON_TZ", "FRI", "@daily", "* * * * * "]))
+)
+
+
+@given(LIKE_CRONTABS, st.booleans())
+@example(["@daily \x0b"], False)
+@example(["0\x0b0 * * * * x"], False)
+def test_any_text_comes_to_lines_and_remarks(parts: list[str], system: bool) -> None:
+    text = "".join(parts)
+    crontab = read_crontab(text, system=system)
+
+    numbers = {line.number for line in crontab.lines} | {remark.number for remark in crontab.remarks}
+    assert numbers <= set(range(1, text.count("\n") + 2))
 
 
 def test_every_line_is_told_not_only_the_first() -> None:
