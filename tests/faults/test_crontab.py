@@ -231,7 +231,7 @@ def test_as_process_1_it_reaps_and_obeys(tmp_path: Path, backend: str) -> None:
         pytest.skip("this machine allows no namespace of processes, so nobody but its init is process 1")
     crontab = "@reboot sh -c 'sh -c \"sleep 0.2; exit 7\" & echo orphan $!'; echo child of $PPID"
     options = ("--log-level", "debug", "--backend", backend)
-    first = ("unshare", "--pid", "--fork", "--mount-proc")
+    first = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     with service(tmp_path, crontab, *options, before=first) as at_work:
         at_work.until("out: orphan")
         at_work.until("out: child of 1$")
