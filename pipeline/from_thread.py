@@ -83,6 +83,10 @@ class FromThread:
         """As `Scheduler.next_run`."""
         return self._call(lambda: self._scheduler.next_run(name))
 
+    def next_runs(self, limit: int = 10) -> Sequence[tuple[datetime, str]]:
+        """As `Scheduler.next_runs`."""
+        return self._call(lambda: self._scheduler.next_runs(limit))
+
     def add_job(self, job: Job, *, replace: bool = True) -> JobRecord:
         """As `Scheduler.add_job`."""
         return self._wait(lambda: self._scheduler.add_job(job, replace=replace))

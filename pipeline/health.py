@@ -8,6 +8,7 @@ from typing import Literal
 from attrs import asdict, frozen
 
 from ..stages.channel import Fill
+from ..stages.slots import QueueLevel
 from ..stages.worker_pool import PoolStatistics
 from ..storage.lane import LaneStatistics
 from .runtime import Runtime
@@ -25,6 +26,8 @@ class Health:
     jobs: int
     vessels: Sequence[Fill]
     """The channels of the chain: what waits in them, and for how long."""
+    queues: Sequence[QueueLevel]
+    """Queues that are in use, or have a concurrency of their own."""
     commands: int
     """Commands that wait for their answer."""
     pool: PoolStatistics | None

@@ -74,6 +74,14 @@ class Jobs(Executions):
         instant = bound.next_after(max(record.cursor, self.clock.now()))
         return None if instant is None else to_datetime(instant)
 
+    def next_runs(self, limit: int = 10) -> Sequence[tuple[datetime, str]]:
+        """The jobs that this process fires next: when, UTC, their jitter included, and their names.
+
+        What is overdue comes first. Never waits, and costs the same however many jobs there are.
+        """
+        count = count_of("limit", most=LONGEST_PAGE)(limit)
+        return [(to_datetime(due), name) for due, name in self._running().chain.soonest(count)]
+
     async def add_job(self, job: Job, *, replace: bool = True) -> JobRecord:
         """Add a job, or give the one of its name this definition; returns when the store has committed it.
 

@@ -137,6 +137,11 @@ class Scheduler(Declaring):
 
     # ------------------------------------------------------------------------------------------ tasks and declared jobs
 
+    @property
+    def stages(self) -> Stages:
+        """The settings it was made with."""
+        return self._stages
+
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
@@ -339,7 +344,7 @@ class Scheduler(Declaring):
             failure = None if runtime is None else runtime.failure
             status: Literal["failed", "stopped"] = "stopped" if failure is None else "failed"
             reasons = [str(failure)] if failure else ["it is not running"]
-            return Health(status, reasons, "", 0, [], 0, None, None, None, [], [])
+            return Health(status, reasons, "", 0, [], [], 0, None, None, None, [], [])
         chain, lane = runtime.chain, runtime.lane
         pool = chain.pool.statistics()
         reasons = list(complaints(runtime, pool.degraded, self.clock.monotonic()))
@@ -350,6 +355,7 @@ class Scheduler(Declaring):
             runtime.node.id,
             len(records),
             chain.fills(),
+            chain.queues(),
             len(chain.mailbox),
             pool,
             lane.statistics(),

@@ -31,7 +31,7 @@ from ..stages.messages import DueEvent, JobNews, PlacedEvent
 from ..stages.node_keeper import NodeKeeper
 from ..stages.node_selector import LiveNodes, NodeSelector
 from ..stages.own_transaction import FinishDesk
-from ..stages.slots import Slots, TaskSlots
+from ..stages.slots import QueueLevel, Slots, TaskSlots
 from ..stages.sweeper import Sweeper
 from ..stages.waiters import Waiters
 from ..stages.watchdog import Watchdog
@@ -95,6 +95,7 @@ class Chain:
         self._open_channels()
         self.pool.on_ended = self.placed.nudge
         self.job_broadcaster: JobBroadcaster | None = None
+        self.execution_broadcaster: ExecutionBroadcaster | None = None
         self.executor: Executor | None = None
         self.supervisor = self._supervisor()
 
@@ -124,6 +125,20 @@ class Chain:
     def fills(self) -> list[Fill]:
         """How full the vessels of the chain are."""
         return [channel.fill() for channel in (self.news, self.due, self.placed)]
+
+    def soonest(self, count: int) -> list[tuple[Instant, str]]:
+        """The jobs that are due next."""
+        return [] if self.execution_broadcaster is None else self.execution_broadcaster.soonest(count)
+
+    def queues(self) -> list[QueueLevel]:
+        """The queues that are in use or have a number of their own."""
+        names = {*self.slots.queues, *self.pool.busy_queues()}
+        return [self._level(queue) for queue in sorted(names)]
+
+    def _level(self, queue: str) -> QueueLevel:
+        pool, slots = self.pool, self.slots
+        busy, unrecorded = pool.busy(queue), pool.unrecorded(queue)
+        return QueueLevel(queue, busy, slots.of(queue), unrecorded, self.demand.credit(queue))
 
     # ---- who keeps whom alive
 
@@ -186,7 +201,7 @@ class Chain:
 
     def _run_execution_broadcaster(self) -> Awaitable[None]:
         settings = self.settings.execution_broadcaster
-        return ExecutionBroadcaster(
+        self.execution_broadcaster = ExecutionBroadcaster(
             self.news,
             self.due,
             self.lane,
@@ -201,7 +216,8 @@ class Chain:
             jobs_changed=self.jobs_changed,
             settled=self.waiters.notify,
             emit=self.telemetry,
-        ).run()
+        )
+        return self.execution_broadcaster.run()
 
     def _run_node_selector(self) -> Awaitable[None]:
         settings = self.settings.node_selector

@@ -106,6 +106,10 @@ class ExecutionBroadcaster:
         self._incarnation = demand.incarnation
         self._turns = 0
 
+    def soonest(self, count: int) -> list[tuple[Instant, str]]:
+        """The jobs that are due next, with their instants."""
+        return self._timeline.soonest(count)
+
     # ---- the stage
 
     async def run(self) -> None:

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from attrs import frozen
+
 from ..model.task import Task
 from ..storage.protocol import TaskRoom
 
@@ -31,6 +33,20 @@ class PoolCounts(Protocol):
     def busy_queues(self) -> Mapping[str, int]:
         """Slots taken, of every queue that has any taken or unrecorded."""
         ...
+
+
+@frozen
+class QueueLevel:
+    """A queue at one moment, for health pages."""
+
+    name: str
+    busy: int
+    """Slots taken: claimed or running."""
+    slots: int
+    unrecorded: int
+    """Ended, and the store does not know it yet."""
+    credit: int
+    """How many more the stages above may send."""
 
 
 class Slots:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Hashable, Iterable, Iterator
+from itertools import islice
 from typing import TypeAlias
 
 from ..model.errors import ScheduleError
@@ -155,6 +156,25 @@ class Timeline:
         while self._instants and self._instants[0] not in self._buckets:
             heapq.heappop(self._instants)
         return self._instants[0] if self._instants else None
+
+    def soonest(self, count: int) -> list[tuple[Instant, str]]:
+        """The first so many jobs by when they are due, overdue ones first: instants and names. Costs nothing more."""
+        found = sorted((entry.due, entry.record.name) for entry in islice(self.overdue(), count))
+        heap, reached = self._instants, [(instant, 0) for instant in self._instants[:1]]
+        while reached and len(found) < count:
+            due, index = heapq.heappop(reached)
+            names = sorted(entry.record.name for entry in self._waiting_at(due, count))
+            found += [(due, name) for name in names]
+            for below in range(2 * index + 1, min(2 * index + 3, len(heap))):
+                heapq.heappush(reached, (heap[below], below))
+        return found[:count]
+
+    def _waiting_at(self, due: Instant, count: int) -> Iterable[Entry]:
+        bucket = self._buckets.get(due, {})
+        if isinstance(bucket, Entry):
+            return (bucket,) if _is_alone_at(bucket, due) else ()
+        groups = (bucket,) if isinstance(bucket, _Group) else bucket.values()
+        return islice((entry for group in groups for entry in group.entries if entry.group is group), count)
 
     # ---- what is overdue
 

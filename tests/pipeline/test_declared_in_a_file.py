@@ -30,7 +30,6 @@ from clepsydra import (
     Stages,
     UnknownTask,
 )
-from clepsydra.pipeline.declared_file import read_declared_file
 
 from .support import World
 
@@ -112,7 +111,7 @@ def test_everything_that_code_can_say(folder: Path) -> None:
     assert isinstance(scheduler.storage, SQLiteStorage)
     assert scheduler.storage.path == str(folder / "jobs.db")
     assert {*scheduler.tasks} == {"mail.send", "mail.old", "of.scheduler", "declared_app.plain"}
-    assert read_declared_file(path).stages == Stages(
+    assert scheduler.stages == Stages(
         grace=60,
         retention=None,
         executor=ExecutorSettings(concurrency=7, queues={"mail": 2}, restarts=Intensity(5, timedelta(seconds=10))),

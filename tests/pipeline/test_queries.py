@@ -10,6 +10,7 @@ import anyio.to_thread
 import pytest
 
 from clepsydra import (
+    Cron,
     Every,
     ExecutionFilter,
     InvalidArgument,
@@ -333,3 +334,41 @@ async def test_all_can_be_asked_and_done_from_a_plain_thread() -> None:
             assert plain.drain(1)
 
         await anyio.to_thread.run_sync(in_thread)
+
+
+async def test_the_next_runs_of_all_jobs_soonest_first() -> None:
+    world = World(stages=slots(1))
+    async with world.running_with(
+        world.job("minutely", Every(60)),
+        world.job("also minutely", Every(60)),
+        world.job("soon", Every(7)),
+        world.job("another queue", Every(60), queue="other", priority=3),
+        world.job("daily", Cron("0 3 * * *")),
+        world.job("manual"),
+        world.job("paused", Every(1), paused=True),
+        world.job("slow", Every(20), task="wait", overlap="allow"),
+    ) as scheduler:
+        await world.pass_time(1)
+        due = [((at - world.start).total_seconds(), name) for at, name in scheduler.next_runs()]
+        assert due[:3] == [(7, "soon"), (20, "slow"), (60, "also minutely")]
+        assert [at for at, _ in due[2:5]] == [60, 60, 60]
+        assert due[5] == (3 * 3600, "daily")
+        assert len(due) == 6
+        assert scheduler.next_runs(2) == scheduler.next_runs()[:2]
+
+        await world.pass_time(41)  # one waits at the gate and has the only slot: the others are overdue
+        assert [name for _, name in scheduler.next_runs(2)] == ["soon", "slow"]
+        levels = {level.name: (level.busy, level.slots, level.credit) for level in scheduler.health().queues}
+        assert levels["default"] == (1, 1, 0)
+
+        await scheduler.remove_job("soon")
+        await world.clock.settle()
+        assert "soon" not in [name for _, name in scheduler.next_runs()]
+        world.open_gate()
+
+
+async def test_the_next_runs_of_very_many_jobs() -> None:
+    world = World()
+    async with world.running_with(*(world.job(f"{index:04}", Every(index + 1)) for index in range(2000))) as scheduler:
+        await world.clock.settle()
+        assert [name for _, name in scheduler.next_runs(100)] == [f"{index:04}" for index in range(100)]

@@ -9,7 +9,7 @@ import pytest
 from clepsydra import Scheduler
 from clepsydra.pipeline.from_thread import FromThread
 
-NOT_CARRIED = {"task", "job", "tasks", "declared_jobs", "from_toml", "run", "attach", "events", "enqueue_in"}
+NOT_CARRIED = {"task", "job", "tasks", "declared_jobs", "from_toml", "stages", "run", "attach", "events", "enqueue_in"}
 """Declarations, which come before; what calls back on the loop; and what is for any thread as it is."""
 
 ITS_OWN = {"entered", "left", "result"}
