@@ -171,7 +171,7 @@ def _scale(set_scale: Any, set_limits: Any, rows: Sequence[Row]) -> float:
     values = [row[which] for row in rows for which in ("least", "median", "most")]
     positive, most = [value for value in values if value > 0], max(values)
     if positive and most / min(positive) > _LARGE_RATIO:
-        lowest = math.pow(10, math.log10(min(positive)) - 0.12)
+        lowest: float = math.pow(10, math.log10(min(positive)) - 0.12)
         set_scale("log")
         set_limits(lowest, 10 ** (math.log10(most) + 0.12))
         return lowest
