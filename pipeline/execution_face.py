@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 
 from ..model import events
 from ..model.clock import Clock
-from ..model.errors import InvalidArgument
+from ..model.errors import InvalidArgument, StoreBusy
 from ..model.execution import Attempt, Execution, Kind, State
 from ..model.filters import EVERY_EXECUTION, ExecutionFilter, Order
 from ..model.ids import IdMaker
@@ -249,7 +249,10 @@ class Executions(Answers):
         while True:
             runtime = self._running()
             with runtime.chain.waiters.waiting_for(execution_id) as ended:
-                execution = await self.get_execution(execution_id)
+                try:
+                    execution = await self.get_execution(execution_id)
+                except StoreBusy:
+                    continue  # how long to wait is the caller's word, however long the store is away
                 if execution.finished:
                     return execution
                 # Woken when it ends here; where other processes may end it, the store is asked again now and then.

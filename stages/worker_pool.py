@@ -698,7 +698,8 @@ class WorkerPool:
             self._end(run)
             return
         self._in_threads += 1
-        self._arm(run)
+        if run.stop is None:  # else only hooks are called, which have a grace of their own
+            self._arm(run)
 
     def _back_from_thread(self, run: Run, value: Any, error: BaseException | None) -> None:
         """On the loop: a plain function has ended."""

@@ -481,3 +481,20 @@ async def test_nothing_of_a_failed_attempt_stays_alive(diary: Diary) -> None:
         assert [error() for error in errors] == [None]
     finally:
         gc.enable()
+
+
+async def test_hooks_of_a_plain_function_whose_time_was_over_before_it_began_are_waited_for() -> None:
+    world = World()
+    seen: list[tuple[str, int]] = []
+
+    def look(run: Run) -> None:
+        pool = chain_of(scheduler).pool
+        seen.append((run.task, pool.statistics().abandoned))
+
+    task: Task[..., Any] = Task(print, "task", on_failure=look, on_teardown=look)
+    async with world.scheduler(tasks=[task]) as scheduler:
+        handle = await scheduler.enqueue(task.call(), at=world.at(-60), timeout=30, timeout_from="nominal")
+        await world.clock.settle()
+        assert await handle.state() is State.FAILED
+
+    assert seen == [("task", 0)] * 2

@@ -124,6 +124,27 @@ async def test_or43_the_outcome_of_a_task_that_ends_in_an_outage_is_recorded_aft
     assert world.ended == ["work"]
 
 
+async def test_who_waits_for_an_execution_waits_through_an_outage() -> None:
+    store = FaultyStorage()
+    world = World(storage=store.storage)
+    async with world.running_with() as scheduler:
+        handle = await scheduler.enqueue(world.tasks["say"].call("late"), after=5)
+        store.down = away
+        results: list[object] = []
+
+        async def wait() -> None:
+            results.append(await handle.result())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await world.pass_time(60)
+            assert results == []
+            store.down = None
+            await world.pass_time(60)
+
+    assert results == ["late"]
+
+
 async def test_what_expires_while_the_store_is_away_is_not_started_when_it_is_back() -> None:
     """The time at which a start is judged is that of the start, not that of the first try."""
     store = FaultyStorage()
