@@ -27,7 +27,11 @@ class Lease:
 
     def held(self, now: float) -> bool:
         """Whether it still runs."""
-        return now - self._renewed_at < self.length
+        return self.left(now) > 0
+
+    def left(self, now: float) -> float:
+        """For how many seconds it still runs."""
+        return self._renewed_at + self.length - now
 
 
 @define

@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from ..model import events
 from ..model.clock import Clock
-from ..model.errors import StoreError
+from ..model.errors import StoreBusy, StoreError
 from ..model.execution import Kind
 from ..model.instants import Instant
 from ..model.strategies import Node
@@ -28,6 +28,7 @@ from .telling import skipped
 log = logging.getLogger("clepsydra.node_keeper")
 
 _MOST_AT_ONCE = 64
+_SHORTEST = 0.001
 
 
 class NodeKeeper:
@@ -58,21 +59,29 @@ class NodeKeeper:
         self._work_added, self._emit = work_added, emit
         self._lease_lost, self._lease_regained = lease_lost, lease_regained
         self._lookout = Lookout(nodes.mine.id, lease.length)
+        self._must_rescue = True
+        """A node has gone, or this one has just come: there may be work of nodes that nobody remembers."""
 
     async def run(self) -> None:
         """Rescue what a dead node of this store left, then beat until cancelled."""
         with self._inbox.attended():
-            await self._beat(at_start=True)
             while True:
-                await self._inbox.receive(self._interval)
                 await self._beat()
+                await self._inbox.receive(None if self._interval is None else self._no_later(self._interval))
 
-    async def _beat(self, *, at_start: bool = False) -> None:
+    def _no_later(self, seconds: float) -> float:
+        """So long, but not past the end of the lease, which is to be noticed when it comes."""
+        left = self._lease.left(self._clock.monotonic())
+        return min(seconds, max(left, _SHORTEST)) if left > 0 else seconds
+
+    async def _beat(self) -> None:
+        if not self._lease.held(self._clock.monotonic()):
+            self._lease_lost()
         sent_at = self._clock.monotonic()
         try:
             nodes = await self._lane.write(
                 lambda store: store.heartbeat_node(self._nodes.mine.id, self._clock.now()),
-                deadline=self._lease.length / 3,
+                deadline=self._no_later(self._lease.length / 3),
             )
         except StoreError as error:
             log.warning("the heartbeat of node %s failed: %s", self._nodes.mine.id, error)
@@ -87,12 +96,20 @@ class NodeKeeper:
         dead = self._lookout.observe(nodes, self._clock.monotonic())
         known = {node.id for node in self._nodes.nodes}
         self._nodes.nodes = tuple(node for node in nodes if node.id not in dead)
-        if dead or at_start or known.difference(node.id for node in nodes):
+        self._must_rescue = self._must_rescue or bool(dead or known.difference(node.id for node in nodes))
+        if self._must_rescue:
             await self._rescue(dead, nodes)
 
     async def _rescue(self, dead: Collection[str], nodes: Sequence[Node]) -> None:
         now = self._clock.now()
-        rescued = await self._lane.write(lambda store: store.rescue(dead, now, self._make_id))
+        try:
+            rescued = await self._lane.write(
+                lambda store: store.rescue(dead, now, self._make_id), deadline=self._no_later(self._lease.length / 3)
+            )
+        except StoreBusy as error:
+            log.warning("nothing is rescued for now, heartbeats go first: %s", error)
+            return
+        self._must_rescue = False
         for queue in rescued.ready:
             self._demand.want(queue, now)
         for job_id, at in rescued.ended:
