@@ -88,16 +88,16 @@ class Executions(Answers):
         psycopg's. With psycopg's `AsyncConnection` it is awaited, with the others it is not, and is for any thread. The
         scheduler need not run here; one that does starts the work as soon as you have committed.
         """
-        items = list(self._checked_executions("enqueue_in", call, options, self._callers.make_id))
+        checked = self._checked_executions("enqueue_in", call, options, self._callers.make_id)
 
         def handles(added: Sequence[AddResult]) -> ExecutionHandle | Sequence[ExecutionHandle]:
             made = [ExecutionHandle(one.id, one.created, self) for one in added]
             return made[0] if isinstance(call, Call) else made
 
         async def awaited() -> ExecutionHandle | Sequence[ExecutionHandle]:
-            return handles(await self._callers.add_awaited(connection, items))
+            return handles(await self._callers.add_awaited(connection, await in_turns(checked)))
 
-        return awaited() if is_awaited(connection) else handles(self._callers.add(connection, items))
+        return awaited() if is_awaited(connection) else handles(self._callers.add(connection, list(checked)))
 
     def _checked_executions(
         self, name: str, call: object, options: EnqueueOptions, make_id: Callable[[], str]

@@ -13,7 +13,7 @@ import pytest
 import sniffio
 import trio
 
-from clepsydra import Every, ExecutionFilter, Once, Overlap, Random, Scheduler, SQLiteStorage, State
+from clepsydra import ClepsydraError, Every, ExecutionFilter, Once, Overlap, Random, Scheduler, SQLiteStorage, State
 from clepsydra.pipeline.settings import MOST_IN_A_BATCH
 from clepsydra.storage.lane import BATCHES_A_CALL
 
@@ -76,6 +76,13 @@ def watch(counter: Counter, world: World, scheduler: Scheduler) -> None:
     count_calls(counter, chain.news, "send_nowait", lambda call: len(call[0][0].events))
 
 
+class AwaitedConnection:
+    """What is awaited of a connection such as psycopg's."""
+
+    async def commit(self) -> None:
+        """Nothing to commit."""
+
+
 async def test_no_stage_handles_more_than_a_batch_between_two_checkpoints() -> None:
     world = World(stages=slots(500))
     counter = Counter()
@@ -86,6 +93,10 @@ async def test_no_stage_handles_more_than_a_batch_between_two_checkpoints() -> N
         await scheduler.add_jobs([world.job(f"local{index}", Every(2)) for index in range(1000)])
         await scheduler.add_jobs([world.job(f"placed{index}", Every(2), run_on=Random()) for index in range(500)])
         await scheduler.enqueue([world.tasks["note"].call() for _ in range(2000)])
+        with pytest.raises(
+            ClepsydraError, match="transaction"
+        ):  # of memory's there are none, but the calls are checked
+            await scheduler.enqueue_in(AwaitedConnection(), [world.tasks["note"].call() for _ in range(500)])
         for index in range(100):
             await scheduler.enqueue([world.tasks["note"].call()] * 5, after=1, queue=f"queue{index}")
         await world.pass_time(5)
