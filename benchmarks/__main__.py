@@ -3,7 +3,7 @@
     python benchmarks                              all of them, published in docs/performance/
     python benchmarks fan_out drain --rounds 7     these two; what follows the names is handed to each
     python benchmarks --list                       the questions, and what each claims
-    python benchmarks --render                     the pages and plots again, from the JSON that is there
+    python benchmarks --render [FOLDER]            the pages and plots again, from the JSON that is there
 
 A question is a script of this folder whose docstring has a claim. One that fails does not keep the others from being
 asked; the exit code is 1 then.
@@ -37,8 +37,8 @@ def main(arguments: list[str]) -> int:
         return 0
     if options == ["--list"]:
         return _list({name: questions[name] for name in named or questions})
-    if options == ["--render"]:
-        return _render(named)
+    if options[:1] == ["--render"] and len(options) <= 2:
+        return _render(Path(options[1]) if options[1:] else published.FOLDER)
     return _ask(named or list(questions), options)
 
 
@@ -62,11 +62,10 @@ def _list(questions: dict[str, str]) -> int:
     return 0
 
 
-def _render(named: list[str]) -> int:
-    for results in published.found():
-        if not named or results["question"] in named:
-            print(results["question"])
-            published.publish(results)
+def _render(folder: Path) -> int:
+    for results in list(published.found(folder)):
+        print(results["question"])
+        published.publish(results, folder)
     return 0
 
 

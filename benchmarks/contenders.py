@@ -85,11 +85,12 @@ class Bar:
     def words(self) -> str:
         """As a reader would say it."""
         kind, factor = ("at most", self.at_most) if self.at_most is not None else ("at least", self.at_least)
+        subject = self.measure if self.of == "clepsydra" else f"{self.of}: {self.measure}"
         if not self.is_relative:
-            return f"{self.measure}: {kind} {factor:g}"
+            return f"{subject}: {kind} {factor:g}"
         whose = f"that of {self.beside}" if self.beside else "its own"
         what = whose if self.than is None else f"{whose}: {self.than}"
-        return f"{self.measure}: {kind} {_factor(factor or 0)} {what}"
+        return f"{subject}: {kind} {_factor(factor or 0)} {what}"
 
 
 def _factor(factor: float) -> str:

@@ -21,7 +21,7 @@ import bare_loops
 import databases
 import peers
 import side_by_side
-from contenders import Contender, Measure, peer
+from contenders import Bar, Contender, Measure, peer
 from ledger import audited
 
 from clepsydra import Call, ExecutorSettings, PostgresStorage, Scheduler, SQLiteStorage, Stages, Storage, Task
@@ -179,8 +179,8 @@ CONTENDERS: Mapping[str, Mapping[str, Measure]] = {
         "huey": on_sqlite("huey"),
         "APScheduler 3.11": on_sqlite("apscheduler3"),
         "APScheduler 4": on_sqlite("apscheduler4"),
-        "bare loop, batches of 64": partial(bare_on_sqlite, 64),
         "bare loop, batches of 1000": partial(bare_on_sqlite, 1000),
+        "bare loop, batches of 64": partial(bare_on_sqlite, 64),
     },
     "PostgreSQL": {
         "clepsydra": ours_on_postgres,
@@ -190,10 +190,22 @@ CONTENDERS: Mapping[str, Mapping[str, Measure]] = {
         "oban-py": on_postgres("oban"),
         "APScheduler 3.11": on_postgres("apscheduler3"),
         "APScheduler 4": on_postgres("apscheduler4"),
-        "bare loop, batches of 64": partial(bare_on_postgres, 64),
         "bare loop, batches of 1000": partial(bare_on_postgres, 1000),
+        "bare loop, batches of 64": partial(bare_on_postgres, 64),
     },
 }
+
+RUN, IN_BULK, SINGLY = "run and recorded, per second", "enqueued in bulk, per second", "enqueued one by one, per second"
+TOGETHER = f"enqueued by {CALLERS} callers, per second"
+BARS = [
+    Bar(measure=RUN, at_least=1.5, beside="pgqueuer", group="PostgreSQL"),
+    Bar(measure=RUN, at_least=50, beside="procrastinate", group="PostgreSQL"),
+    Bar(measure=RUN, at_least=0.4, beside="bare loop, batches of 1000", group="PostgreSQL"),
+    Bar(measure=RUN, at_least=0.4, beside="bare loop, batches of 1000", group="SQLite"),
+    Bar(measure=RUN, at_least=10, beside="huey", group="SQLite"),
+    Bar(measure=IN_BULK, at_least=0.8, beside="pgqueuer", group="PostgreSQL"),
+    Bar(measure=TOGETHER, at_least=10, than=SINGLY),
+]
 
 if __name__ == "__main__":
     side_by_side.groups(
@@ -201,4 +213,5 @@ if __name__ == "__main__":
         CONTENDERS,
         size=10_000,
         around={"PostgreSQL": databases.postgres_server},
+        bars=BARS,
     )

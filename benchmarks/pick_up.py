@@ -26,7 +26,7 @@ import databases
 import peers
 import psycopg
 import side_by_side
-from contenders import Contender, Measure, peer
+from contenders import Bar, Contender, Measure, peer
 from ledger import audited
 
 from clepsydra import PostgresStorage, Scheduler, SQLiteStorage, Storage, Task
@@ -253,10 +253,21 @@ CONTENDERS: Mapping[str, Mapping[str, Measure]] = {
     },
 }
 
+P50, P99 = "from the call, p50 ms", "from the call, p99 ms"
+BARS = [
+    Bar(measure=P50, at_most=2, beside="bare loop"),
+    *(
+        Bar(measure=P50, at_most=1, beside=name, group="PostgreSQL")
+        for name in ("procrastinate", "pgqueuer", "SAQ", "oban-py")
+    ),
+    Bar(measure=P99, at_most=5, than=P50),
+]
+
 if __name__ == "__main__":
     side_by_side.groups(
         "from enqueue to the task's first line, durable, at low load",
         CONTENDERS,
         size=300,
         around={"PostgreSQL": databases.postgres_server},
+        bars=BARS,
     )

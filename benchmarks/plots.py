@@ -78,17 +78,14 @@ def _plotted(group: Group, results: Page) -> list[Table]:
     return [table for table in tables if not results["plotted"] or table["measure"] in results["plotted"]]
 
 
-def _colours(results: Page) -> Mapping[str, tuple[str, str]]:
-    """A colour and a marker for each contender, the same in all groups."""
+def _colours(results: Page) -> Mapping[str, tuple[str, str, str]]:
+    """A colour, a marker and a dash for each contender, the same in all groups."""
     roles = {name: about["role"] for group in results["groups"] for name, about in group["contenders"].items()}
-    peers = [name for name, role in roles.items() if role == "peer"]
-    chosen: dict[str, tuple[str, str]] = {}
-    for name, role in roles.items():
-        if role == "peer":
-            place = peers.index(name)
-            chosen[name] = (PEERS[place % len(PEERS)][0], MARKERS[place % len(MARKERS)])
-        else:
-            chosen[name] = (OURS[0], "o") if role == "ours" else (LIMIT[0], "d")
+    chosen: dict[str, tuple[str, str, str]] = {}
+    for role, colours, markers in (("ours", (OURS,), "oh8"), ("peer", PEERS, MARKERS), ("limit", (LIMIT,), "dHP")):
+        for place, name in enumerate(name for name, its in roles.items() if its == role):
+            colour, again = colours[place % len(colours)][0], place >= len(colours)
+            chosen[name] = (colour, markers[place % len(markers)], "--" if again else "-")
     return chosen
 
 
@@ -127,7 +124,7 @@ def _panel(axes: Any, table: Table, results: Page, group: str) -> None:
     colours, rows = _colours(results), table["rows"]
     lowest = _scale(axes.set_xscale, axes.set_xlim, rows)
     for place, row in enumerate(rows):
-        colour, _ = colours[row["contender"]]
+        colour, _, _ = colours[row["contender"]]
         axes.plot(
             (max(lowest, row["least"]), max(lowest, row["most"])),
             (place, place),
@@ -243,8 +240,9 @@ def _curves(axes: Any, table: Table, results: Page, in_the_row: Sequence[Row]) -
     colours, lowest = _colours(results), _scale(axes.set_yscale, axes.set_ylim, in_the_row)
     for name in dict.fromkeys(row["contender"] for row in table["rows"]):
         rows = sorted((row for row in table["rows"] if row["contender"] == name), key=lambda row: row["size"])
-        sizes, (colour, marker) = [row["size"] for row in rows], colours[name]
-        axes.plot(sizes, [row["median"] for row in rows], color=colour, marker=marker, markersize=4, linewidth=1.3)
+        sizes, (colour, marker, dash) = [row["size"] for row in rows], colours[name]
+        medians = [row["median"] for row in rows]
+        axes.plot(sizes, medians, dash, color=colour, marker=marker, markersize=4, linewidth=1.3)
         axes.vlines(
             sizes,
             [max(lowest, row["least"]) for row in rows],
@@ -262,7 +260,8 @@ def _legend(figure: Any, results: Page, names: set[str], tall: float) -> None:
     line = _matplotlib("lines").Line2D
     colours = {name: each for name, each in _colours(results).items() if name in names}
     handles = [
-        line([], [], color=colour, marker=marker, markersize=4, linewidth=1.4) for colour, marker in colours.values()
+        line([], [], color=colour, marker=marker, linestyle=dash, markersize=4, linewidth=1.3)
+        for colour, marker, dash in colours.values()
     ]
     figure.legend(
         handles,

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from machine import ROOT
 from pages import index, page
+from plots import svg
 from results import Page
 
 FOLDER = ROOT / "docs" / "performance"
 
 
 def check(folder: Path) -> None:
-    """That publishing there will not fail after all the work."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise SystemExit("matplotlib, which draws the plots, is not installed: pip install --group bench")
+    """That publishing there will not fail after all the work; and say so when there will be no plot."""
     folder.mkdir(parents=True, exist_ok=True)
+    if not _can_draw():
+        print("matplotlib is not installed (pip install --group bench): no plot will be drawn", file=sys.stderr)
+
+
+def _can_draw() -> bool:
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def publish(results: Page, folder: Path = FOLDER) -> None:
@@ -29,11 +35,12 @@ def publish(results: Page, folder: Path = FOLDER) -> None:
 
 
 def render(results: Page, folder: Path = FOLDER) -> None:
-    """The page and the plot of what was measured."""
-    import plots  # matplotlib takes its time
-
-    (folder / f"{results['question']}.svg").write_text(plots.svg(results), "utf-8")
-    (folder / f"{results['question']}.md").write_text(page(results), "utf-8")
+    """The page of what was measured, and the plot if it can be drawn."""
+    plot = folder / f"{results['question']}.svg"
+    plot.unlink(missing_ok=True)  # one of other figures would be worse than none
+    if _can_draw():
+        plot.write_text(svg(results), "utf-8")
+    (folder / f"{results['question']}.md").write_text(page(results, plot=plot.exists()), "utf-8")
 
 
 def found(folder: Path = FOLDER) -> Iterator[Page]:

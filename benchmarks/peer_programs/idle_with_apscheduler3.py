@@ -1,8 +1,8 @@
-"""APScheduler 3.11 at rest: `idle_with_apscheduler3.py idle|fill SIZE memory|FILE|DSN`.
+"""APScheduler 3.11 at rest: `idle_with_apscheduler3.py idle|fill SIZE memory|FILE|DSN [crons]`.
 
-Its asyncio scheduler with interval triggers; in memory, or its SQLAlchemy job store on a database, with psycopg on
-PostgreSQL, and on SQLite with a write-ahead log and synchronous FULL. The rest is default. It has no bulk insert, and
-it does not load its jobs: it asks the table for what is due at each wake-up.
+Its asyncio scheduler with interval triggers, or with crons where that is said; in memory, or its SQLAlchemy job store on
+a database, with psycopg on PostgreSQL, and on SQLite with a write-ahead log and synchronous FULL. The rest is default. It
+has no bulk insert, and it does not load its jobs: it asks the table for what is due at each wake-up.
 """
 
 from __future__ import annotations
@@ -46,9 +46,15 @@ def url(place: str) -> str:
     return f"sqlite:///{place}"
 
 
-def added(scheduler: Any, size: int) -> float:
-    """Microseconds for each: the first is due in a day, and no two at once."""
+def added(scheduler: Any, size: int, shape: str = "") -> float:
+    """Microseconds for each: the first is due in a day, and no two at once; or to the minutes of a day."""
     began = time.perf_counter()
+    if shape == "crons":
+        far = datetime.now(UTC) + timedelta(days=180)
+        for number in range(size):
+            when = {"minute": number % 60, "hour": number // 60 % 24, "day": far.day, "month": far.month}
+            scheduler.add_job(noop, "cron", **when)
+        return (time.perf_counter() - began) / size * 1e6
     start = datetime.now(UTC) + timedelta(days=1)
     for number in range(size):
         later = timedelta(milliseconds=number + 1)
@@ -65,7 +71,7 @@ async def fill(size: int, place: str) -> dict[str, float]:
     return {"adding one, microseconds": pace}
 
 
-async def idle(size: int, place: str) -> dict[str, float]:
+async def idle(size: int, place: str, shape: str = "") -> dict[str, float]:
     """With so many jobs."""
     numbers: dict[str, float] = {}
     if place != "memory":
@@ -76,7 +82,7 @@ async def idle(size: int, place: str) -> dict[str, float]:
     scheduler.start()
     await asyncio.sleep(0)
     if place == "memory":
-        numbers["adding one, microseconds"] = added(scheduler, size)
+        numbers["adding one, microseconds"] = added(scheduler, size, shape)
     else:
         numbers["ready with all of them, s"] = time.perf_counter() - began
     numbers["memory, bytes a job"] = (resident() - before) / size
@@ -89,4 +95,4 @@ if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     questions: dict[str, Any] = {"idle": idle, "fill": fill}
     with asyncio.Runner(loop_factory=counted_loop) as runner:
-        print(json.dumps(runner.run(questions[sys.argv[1]](int(sys.argv[2]), sys.argv[3]))))
+        print(json.dumps(runner.run(questions[sys.argv[1]](int(sys.argv[2]), *sys.argv[3:]))))
