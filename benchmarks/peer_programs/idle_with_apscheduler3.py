@@ -1,8 +1,8 @@
 """APScheduler 3.11 at rest: `idle_with_apscheduler3.py idle|fill SIZE memory|FILE|DSN [crons]`.
 
-Its asyncio scheduler with interval triggers, or with crons where that is said; in memory, or its SQLAlchemy job store on
-a database, with psycopg on PostgreSQL, and on SQLite with a write-ahead log and synchronous FULL. The rest is default. It
-has no bulk insert, and it does not load its jobs: it asks the table for what is due at each wake-up.
+Its asyncio scheduler with interval triggers, or with crons where that is said; in memory, or its SQLAlchemy job store
+on a database, with psycopg on PostgreSQL, and on SQLite with a write-ahead log and synchronous FULL. The rest is
+default. It has no bulk insert, and it does not load its jobs: it asks the table for what is due at each wake-up.
 """
 
 from __future__ import annotations
