@@ -47,6 +47,15 @@ _SHORT = 1000
 """Characters of arguments up to which equal works are looked for."""
 
 
+# Made once: enqueueing uses them for every call.
+_TIMEOUT = optional_length("timeout", least=1)
+_START_BY = optional_length("start_by")
+_RECOVERY = one_of("recovery", Recovery)
+_RECOVERIES = count_of("recoveries", least=0)
+_ON_LEASE_LOST = one_of("on_lease_lost", OnLeaseLost)
+_TIMEOUT_FROM = one_of("timeout_from", TimeoutFrom)
+
+
 class JobState(StrEnum):
     """The life of a job. `stopped` is final: a schedule that is exhausted, a limit reached, or `stop_job`."""
 
@@ -275,14 +284,35 @@ def make_work(
         priority=to_priority(priority),
         labels=to_labels(labels, group=group, correlation=correlation),
         retry=retry,
-        timeout=optional_length("timeout", least=1)(timeout),
-        start_by=optional_length("start_by")(start_by),
-        recovery=one_of("recovery", Recovery)(recovery),
-        recoveries=count_of("recoveries", least=0)(recoveries),
-        on_lease_lost=one_of("on_lease_lost", OnLeaseLost)(on_lease_lost),
-        timeout_from=one_of("timeout_from", TimeoutFrom)(timeout_from),
+        timeout=_TIMEOUT(timeout),
+        start_by=_START_BY(start_by),
+        recovery=_RECOVERY(recovery),
+        recoveries=_RECOVERIES(recoveries),
+        on_lease_lost=_ON_LEASE_LOST(on_lease_lost),
+        timeout_from=_TIMEOUT_FROM(timeout_from),
     )
     return _shared(work) if len(work.args) < _SHORT else work
+
+
+def alike(work: Work, call: Call) -> Work:
+    """Another call under the same rules, which need not be checked again."""
+    if call.args == work.args and call.task == work.task:
+        return work
+    other = Work(
+        call.task,
+        call.args,
+        work.queue,
+        work.priority,
+        work.labels,
+        work.retry,
+        work.timeout,
+        work.start_by,
+        work.recovery,
+        work.recoveries,
+        work.on_lease_lost,
+        work.timeout_from,
+    )
+    return _shared(other) if len(other.args) < _SHORT else other
 
 
 @lru_cache(maxsize=4096)

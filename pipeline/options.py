@@ -9,10 +9,11 @@ from typing import Any, Literal, TypedDict
 from ..model.errors import InvalidArgument
 from ..model.execution import Cause
 from ..model.instants import LAST, Instant, to_instant, to_micros
-from ..model.job import check_name, make_work
+from ..model.job import alike, check_name, make_work
 from ..model.policies import NO_RETRY, Misfire, OnLeaseLost, Overlap, Recovery, Retry, TimeoutFrom, one_of
 from ..model.strategies import RunOn
 from ..model.task import Call
+from ..model.work import Work
 from ..storage.protocol import NewExecution
 
 
@@ -87,6 +88,9 @@ class EnqueueOptions(TypedDict, total=False):
     on_lease_lost: OnLeaseLost | str
 
 
+_ON_CONFLICT = one_of("on_conflict", ("keep", "replace", "raise"))
+
+
 def new_executions(
     calls: Sequence[Call],
     options: EnqueueOptions,
@@ -106,22 +110,18 @@ def new_executions(
         check_name(key, "key")
         if len(calls) > 1:
             raise InvalidArgument("key", key, "names one execution; enqueue calls with keys one at a time")
-    conflict = one_of("on_conflict", ("keep", "replace", "raise"))(options.get("on_conflict", "keep"))
+    conflict = _ON_CONFLICT(options.get("on_conflict", "keep"))
+    work: Work | None = None
     for call in calls:
-        yield _new_execution(call, options, due_at, key, conflict, make_id())
+        if not isinstance(call, Call):
+            raise InvalidArgument("call", call, "must be task.call(...)")
+        work = _work_of(call, options) if work is None else alike(work, call)
+        start_by = None if work.start_by is None else due_at + work.start_by
+        yield NewExecution(make_id(), work, Cause.ENQUEUE, due_at, start_by, key, conflict)
 
 
-def _new_execution(
-    call: Call,
-    options: EnqueueOptions,
-    due_at: Instant,
-    key: str | None,
-    conflict: Literal["keep", "replace", "raise"],
-    execution_id: str,
-) -> NewExecution:
-    if not isinstance(call, Call):
-        raise InvalidArgument("call", call, "must be task.call(...)")
-    work = make_work(
+def _work_of(call: Call, options: EnqueueOptions) -> Work:
+    return make_work(
         call,
         queue=options.get("queue", "default"),
         priority=options.get("priority", 0),
@@ -136,8 +136,6 @@ def _new_execution(
         recoveries=options.get("recoveries", 3),
         on_lease_lost=options.get("on_lease_lost", OnLeaseLost.CONTINUE),
     )
-    start_by = None if work.start_by is None else due_at + work.start_by
-    return NewExecution(execution_id, work, Cause.ENQUEUE, due_at, start_by, key, conflict)
 
 
 def _due_at(after: timedelta | float | None, at: datetime | None, now: Instant) -> Instant:

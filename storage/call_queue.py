@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
+from itertools import groupby
 from queue import SimpleQueue
 from threading import Lock
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import anyio
 
@@ -49,6 +50,23 @@ class Kind(Enum):
     WORK = "work"
     ALONE = "alone"
     """Outside any transaction: opening and closing."""
+
+
+One = TypeVar("One")
+Answer = TypeVar("Answer")
+
+
+class OneOfMany(Generic[One, Answer]):
+    """A call that can be made together with others of its kind: `many(storage, ones)` gives an answer for each."""
+
+    __slots__ = ("many", "one")
+
+    def __init__(self, many: Callable[[Storage, list[One]], Sequence[Answer]], one: One) -> None:
+        self.many, self.one = many, one
+
+    def __call__(self, storage: Storage) -> Answer:
+        (answer,) = self.many(storage, [self.one])
+        return answer
 
 
 class Call:
@@ -455,8 +473,8 @@ class WriteQueue(CallQueue):
             worker.enter(None)
             with self.storage.transaction():
                 in_a_call = True
-                for call in calls:
-                    results.append(call.function(self.storage) if worker.enter(call) else None)
+                for together in _groups(calls):
+                    results += self._run_together(worker, together)
                 in_a_call = False
                 worker.enter(None)
                 committing = True
@@ -471,6 +489,18 @@ class WriteQueue(CallQueue):
         worker.settle(calls, results)
         return True
 
+    def _run_together(self, worker: Worker, calls: Sequence[Call]) -> Sequence[object]:
+        entered = [call for call in calls if worker.enter(call)]
+        if len(entered) == 1:
+            answers: Sequence[object] = [entered[0].function(self.storage)]
+        elif entered:
+            ones = [cast(OneOfMany[Any, Any], call.function) for call in entered]
+            answers = ones[0].many(self.storage, [function.one for function in ones])
+        else:
+            answers = ()
+        answered = dict(zip(entered, answers, strict=True))
+        return [answered.get(call) for call in calls]
+
     def _flush_one_by_one(self, worker: Worker, calls: Sequence[Call]) -> None:
         down = 0
         error: BaseException | None = None
@@ -481,6 +511,20 @@ class WriteQueue(CallQueue):
                 down = down + 1 if _is_outage(error) else 0
             else:
                 worker.settle([call], [None], error)
+
+
+def _groups(calls: Sequence[Call]) -> Iterator[list[Call]]:
+    """The calls in order, those next to each other together that can be made at once."""
+    for kind, group in groupby(calls, _kind_of):
+        together = list(group)
+        if kind is None:
+            yield from ([call] for call in together)
+        else:
+            yield together
+
+
+def _kind_of(call: Call) -> object:
+    return getattr(call.function, "many", None)
 
 
 def _is_outage(error: BaseException | None) -> bool:

@@ -442,4 +442,6 @@ def _close(storage: Storage) -> None:
 
 
 def _name(function: Callable[..., object]) -> str:
-    return f"the store call {getattr(function, '__qualname__', None) or repr(function)}"
+    inner = getattr(function, "func", None) or getattr(function, "many", None) or function
+    # Never its arguments: they may be thousands, and nobody reads this unless something is wrong.
+    return f"the store call {getattr(inner, '__qualname__', None) or type(inner).__qualname__}"

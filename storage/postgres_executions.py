@@ -8,22 +8,33 @@ left to them.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any, Final
 
 from ..model.execution import FINAL, Execution, Outcome, State
 from ..model.instants import Instant
 from .postgres_connections import Statements, Turn
-from .postgres_queries import POSTGRES, array, columns_of, insert_all, listed, update_all
+from .postgres_queries import POSTGRES, array, columns_of, insert_all, insert_unknown, listed, update_all
 from .postgres_watermarks import LEVELS, Watermark, spans
 from .protocol import Claim
-from .rows import DAMAGE, EXECUTION_COLUMNS, Row, claim_from_row, is_storable, stored
+from .rows import (
+    DAMAGE,
+    EXECUTION_COLUMNS,
+    EXECUTION_DEFAULTS,
+    WORK_COLUMNS,
+    Row,
+    claim_from_row,
+    is_storable,
+    stored,
+    work_to_columns,
+)
 from .sql_access import select
 from .sql_executions import SQLExecutions, ready_order
 
 _MANY: Final = 4096
 """So many delayed executions that have come due are sorted; of more, the best are looked up in the order of all."""
 
+_DEFAULTS: Final[dict[str, Any]] = dict(zip(EXECUTION_COLUMNS, EXECUTION_DEFAULTS, strict=True))
 _STARTED: Final = ("state", "occupies", "node", "started_at", "first_started_at")
 """The columns that change when an execution starts."""
 _PENDING: Final = State.PENDING.value
@@ -315,6 +326,22 @@ class PostgresExecutions(SQLExecutions):
         super().insert_executions(rows)
         self._lower_marks(rows)
 
+    def insert_unknown(self, rows: Iterable[Execution]) -> bool:
+        """In one statement. What all rows have in common travels once, and what is the default not at all."""
+        rows = list(rows)
+        columns = _columns_of_new(rows)
+        same = [(name, values[0]) for name, values in columns.items() if name != "id" and _are_same(values)]
+        each = [(name, values) for name, values in columns.items() if name == "id" or not _are_same(values)]
+        shape = [(name, "same") for name, value in same if value != _DEFAULTS[name]]
+        shape += [("attempt_id", "id"), *((name, "each") for name, _ in each)]
+        parameters = [value for name, value in same if value != _DEFAULTS[name]]
+        session = self._session()
+        sql = insert_unknown("executions", shape)
+        inserted = session.run(sql, (*parameters, *(array(values) for _, values in each)))
+        session.newsworthy = True
+        self._lower_marks(rows)
+        return inserted == len(rows)
+
     def update_executions(self, rows: Sequence[Execution]) -> None:
         """What has changed; what waits again may lie below a mark."""
         super().update_executions(rows)
@@ -377,6 +404,31 @@ def _ended(outcome: Outcome) -> Row:
         stored(outcome.result),
         stored(outcome.error),
     )
+
+
+def _columns_of_new(rows: Sequence[Execution]) -> dict[str, list[Any]]:
+    """What rows of no job may have, before anything has become of them; their attempt has their id."""
+    texts: dict[int, Row] = {}
+    for row in rows:
+        if id(row.work) not in texts:
+            texts[id(row.work)] = work_to_columns(row.work)
+    works = zip(*(texts[id(row.work)] for row in rows), strict=True)
+    return {
+        **dict(zip(WORK_COLUMNS, map(list, works), strict=True)),
+        "id": [row.id for row in rows],
+        "cause": [row.cause.value for row in rows],
+        "job_name": [row.job_name for row in rows],
+        "generation": [row.generation for row in rows],
+        "created_at": [row.created_at for row in rows],
+        "due_at": [row.due_at for row in rows],
+        "not_before": [row.not_before for row in rows],
+        "start_by": [row.start_by for row in rows],
+        "delayed": [int(row.not_before > row.created_at) for row in rows],
+    }
+
+
+def _are_same(values: list[Any]) -> bool:
+    return values.count(values[0]) == len(values)
 
 
 def _is_old(mark: Watermark | None, now: Instant) -> bool:

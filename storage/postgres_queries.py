@@ -12,6 +12,14 @@ from .sql import Dialect
 
 def array(values: Iterable[Any]) -> str:
     """Numbers, texts and absent values as one parameter. psycopg's own way takes several times as long."""
+    values = list(values)
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return "{" + ",".join(map(str, values)) + "}"
+    if kinds == {str}:
+        text = '","'.join(values)
+        if "\\" not in text and text.count('"') == 2 * (len(values) - 1):
+            return '{"' + text + '"}'
     return "{" + ",".join([_element(value) for value in values]) + "}"
 
 
@@ -50,6 +58,23 @@ def insert_all(columns: Sequence[str], table: str) -> str:
     """A statement that takes an array for each column, however many rows there are."""
     arrays = ", ".join(typed(column) for column in columns)
     return f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM unnest({arrays})"
+
+
+def insert_unknown(table: str, columns: Sequence[tuple[str, str]]) -> str:
+    """A statement that inserts the rows whose id is new. Columns with what they are made of: `same`, a parameter for
+    all of them; `each`, an array; or the name of a column of which they are a copy.
+    """
+    sources = {name: {"same": _scalar(name), "each": name}.get(source, source) for name, source in columns}
+    arrays = [name for name, source in columns if source == "each"]
+    return (
+        f"INSERT INTO {table} ({', '.join(sources)}) SELECT {', '.join(sources.values())} "
+        f"FROM unnest({', '.join(map(typed, arrays))}) AS new ({', '.join(arrays)}) "
+        "ON CONFLICT (id) DO NOTHING"
+    )
+
+
+def _scalar(column: str) -> str:
+    return "?::bigint" if column in NUMBERS else "?::text"
 
 
 def update_all(columns: Sequence[str], table: str) -> str:

@@ -100,6 +100,9 @@ EXECUTION_COLUMNS: Final = (
     "open",
 )
 
+WORK_COLUMNS: Final = EXECUTION_COLUMNS[1:7]
+"""What the work of an execution is kept in."""
+
 _NONE: Final = object()
 
 EXECUTION_DEFAULTS: Final[Row] = (
@@ -128,7 +131,7 @@ def execution_to_row(execution: Execution, known: Known | None = None) -> Row:
     result, progress = execution.result, execution.progress
     return (
         execution.id,
-        *(known[0][1:7] if known is not None and known[1] is execution.work else _work_to_columns(execution.work)),
+        *(known[0][1:7] if known is not None and known[1] is execution.work else work_to_columns(execution.work)),
         _CAUSE_TEXT[execution.cause],
         execution.created_at,
         execution.due_at,
@@ -160,7 +163,8 @@ def execution_to_row(execution: Execution, known: Known | None = None) -> Row:
     )
 
 
-def _work_to_columns(work: Work) -> Row:
+def work_to_columns(work: Work) -> Row:
+    """In the order of `WORK_COLUMNS`."""
     labels = stored(labels_text(work.labels)) if work.labels else "{}"
     return work.task, stored(work.args), work.queue, work.priority, labels, work.to_json()
 

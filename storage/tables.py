@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 
 from ..model.execution import Attempt, Execution, Outcome, Range, State
@@ -171,6 +171,13 @@ class Tables(ABC):
     @abstractmethod
     def insert_executions(self, rows: Sequence[Execution]) -> None:
         """New ones. Ids are known to be new; (job, nominal, target) must be unique, else `StoreError`."""
+
+    def insert_unknown(self, rows: Iterable[Execution]) -> bool:
+        """Those of different ids that are new, of no job. False: some were there, and are left as they are.
+
+        An adapter that has no way to do so in one step inserts none, and the ledger looks first at what is there.
+        """
+        return False
 
     @abstractmethod
     def update_executions(self, rows: Sequence[Execution]) -> None:

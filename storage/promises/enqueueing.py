@@ -77,6 +77,11 @@ def a_known_id_with_the_same_call_is_its_repeat_and_with_another_a_duplicate(wor
     same = world.new()
     assert [result.created for result in world.store.add_executions([same, same], T0)] == [True, True]
     assert world.ids() == [item.id, same.id]
+    new = world.new()
+    assert [result.id for result in world.store.add_executions([item, new], T0)] == [item.id, new.id]
+    with raises(DuplicateId):
+        world.store.add_executions([world.new(), world.new("mail.other", id=new.id)], T0)
+    assert world.ids() == [item.id, same.id, new.id]
 
 
 @promise("OR17")

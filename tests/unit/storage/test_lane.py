@@ -27,6 +27,7 @@ from clepsydra.model.events import RowQuarantined, StoreDegraded, StoreRecovered
 from clepsydra.model.instants import SECOND, Instant
 from clepsydra.model.strategies import Node
 from clepsydra.storage import call_queue, lane
+from clepsydra.storage.call_queue import OneOfMany
 from clepsydra.storage.lane import StorageLane
 from clepsydra.storage.protocol import Quarantined, Storage
 from clepsydra.testing.clock import VirtualClock
@@ -282,6 +283,32 @@ async def test_a_bad_call_fails_alone() -> None:
     assert isinstance(play.answers["bad"], ValueError)
     assert play.lane.losses == 0
     assert play.lane.state == "ok"
+
+
+async def test_calls_of_one_kind_that_stand_together_are_made_at_once_and_a_bad_one_fails_alone() -> None:
+    play = Play()
+    groups: list[list[str]] = []
+
+    def many(storage: Storage, texts: list[str]) -> list[str]:
+        groups.append(texts)
+        if "bad" in texts:
+            raise ValueError("not this one")
+        return [cast(Store, storage).note(text) for text in texts]
+
+    async def queued(texts: Sequence[str]) -> None:
+        async with play.writer_held(group):
+            for text in texts:
+                await play.queue(group, text, note("other") if text == "other" else OneOfMany(many, text))
+        await until(lambda: all(text in play.answers for text in texts))
+
+    async with play.running() as group:
+        await queued(["a", "b", "other", "c"])
+        await queued(["d", "bad", "e"])
+
+    assert play.store.committed == [[], ["a", "b", "other", "c"], [], ["d"], ["e"]]
+    assert groups == [["a", "b"], ["c"], ["d", "bad", "e"], ["d"], ["bad"], ["e"]]
+    assert [play.answers[text] for text in "abcde"] == ["a", "b", "c", "d", "e"]
+    assert isinstance(play.answers["bad"], ValueError)
 
 
 async def test_when_the_store_is_down_not_every_call_of_a_flush_has_to_find_out() -> None:
