@@ -167,9 +167,9 @@ def errand_of(name: str, where: str, line: JobLine, clean: bool) -> Errand:
         "HOME": account.pw_dir,
         **surroundings,
         "SHELL": SHELL,
-        **line.settings,
-        "LOGNAME": account.pw_name,
         "USER": account.pw_name,
+        **line.settings,
+        "LOGNAME": account.pw_name,  # no setting changes this one, as in cron
     }
     home = environment["HOME"]
     return Errand(
