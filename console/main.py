@@ -14,10 +14,12 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from .. import ClepsydraError
+from .. import ClepsydraError, ExecutionNotFound, JobNotFound, StoreError
+from . import store_answers, store_definitions, store_executions, store_jobs, store_upkeep
 from .arguments import AddCommand, Parser, add_backend, add_command, add_target, count_up_to, seconds
 from .check import check
-from .errors import BY_SIGNAL, PROBLEM, CommandError, UsageError
+from .completion import ASKED_BY_SHELLS, add_completion, complete
+from .errors import BY_SIGNAL, NOT_FOUND, PROBLEM, STORE, CommandError, UsageError
 from .output import NOBODY_READS, forget_stdout
 from .run import run
 from .upcoming import MOST, next_times
@@ -26,25 +28,38 @@ from .words import Paint
 
 _EXIT_CODES = """\
 exit codes: 0 all went well; 1 a problem was found, or the scheduler failed; 2 the command line is not understood;
-130 or 143 a second SIGINT or SIGTERM cut the drain short"""
+3 no such job or execution; 4 the store cannot be used; 130 or 143 a second SIGINT or SIGTERM cut the drain short"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        parsed = parser().parse_args(arguments)
+        if words[:1] == [ASKED_BY_SHELLS]:
+            return complete(parser(), words[1:])
+        parsed = parser().parse_args(words)
         code: int = parsed.command(parsed)
         sys.stdout.flush()
     except CommandError as error:
         return _failed(error, error.code, arguments)
     except ClepsydraError as error:
-        return _failed(error, PROBLEM, arguments)
+        return _failed(error, _code_of(error), arguments)
     except KeyboardInterrupt:
         return BY_SIGNAL + 2
     except BrokenPipeError:
         forget_stdout()
         return NOBODY_READS
     return code
+
+
+def _code_of(error: ClepsydraError) -> int:
+    match error:
+        case JobNotFound() | ExecutionNotFound():
+            return NOT_FOUND
+        case StoreError():
+            return STORE
+        case _:
+            return PROBLEM
 
 
 def _failed(error: Exception, code: int, arguments: Sequence[str] | None) -> int:
@@ -204,5 +219,25 @@ COMMANDS: Final[tuple[Callable[[AddCommand], object], ...]] = (
     _add_check,
     _add_crontab,
     _add_demo,
+    store_jobs.add_jobs,
+    store_jobs.add_job,
+    store_executions.add_history,
+    store_executions.add_executions,
+    store_executions.add_execution,
+    store_jobs.add_pause,
+    store_jobs.add_resume,
+    store_jobs.add_stop,
+    store_jobs.add_run_now,
+    store_jobs.add_remove,
+    store_executions.add_cancel,
+    store_executions.add_retry,
+    store_answers.add_stats,
+    store_answers.add_explain,
+    store_answers.add_verify,
+    store_upkeep.add_prune,
+    store_upkeep.add_migrate,
+    store_definitions.add_export,
+    store_definitions.add_import,
+    add_completion,
 )
 """What adds each command, in the order in which `--help` shows them."""

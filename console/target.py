@@ -73,7 +73,7 @@ def _similar_module(name: str) -> str:
     paths = getattr(sys.modules[package], "__path__", ()) if package in sys.modules else [os.getcwd()]
     here = [module.name for module in pkgutil.iter_modules(paths)]
     where = f"in {package!r}" if package else f"in {os.getcwd()} or where Python looks"
-    return f" {where}{_did_you_mean(last, here)}"
+    return f" {where}{did_you_mean(last, here)}"
 
 
 def _import_failed(name: str, error: BaseException) -> CommandError:
@@ -106,10 +106,11 @@ def _schedulers_in(module: ModuleType, wanted: str, known: Iterable[str]) -> str
     schedulers = [name for name, thing in vars(module).items() if isinstance(thing, Scheduler)]
     if schedulers:
         return f"; its schedulers: {', '.join(map(repr, schedulers))}"
-    return _did_you_mean(wanted, known)
+    return did_you_mean(wanted, known)
 
 
-def _did_you_mean(wanted: str, known: Iterable[str]) -> str:
+def did_you_mean(wanted: str, known: Iterable[str]) -> str:
+    """What follows an error about a name: the known one that is most like it, if one is."""
     close = difflib.get_close_matches(wanted, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

@@ -1,0 +1,128 @@
+"""`--store URL`: which store a command is about, and an operator on it.
+
+    sqlite:///jobs.db            a file in the current directory; sqlite:////var/lib/app/jobs.db an absolute path
+    jobs.db                      the same file
+    postgresql://host/database   and ?schema=name where it is not `clepsydra`
+
+Without `--store` the environment variable CLEPSYDRA_STORE names it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+from .. import InvalidArgument, MemoryStorage, Operator, SQLiteStorage, Storage, SystemClock, storage_at
+from .arguments import AddCommand, add_command
+from .errors import STORE, CommandError, UsageError
+from .screen import Screen
+
+VARIABLE: Final = "CLEPSYDRA_STORE"
+_EXAMPLES: Final = "sqlite:///jobs.db, a path, or postgresql://user@host/database"
+
+
+class StoreFailed(CommandError):
+    """The store that is named cannot be used."""
+
+    code = STORE
+
+
+def add_store_command(
+    add: AddCommand,
+    name: str,
+    does: Callable[[argparse.Namespace, Operator, Screen], int],
+    summary: str,
+    more: str = "",
+) -> argparse.ArgumentParser:
+    """Add a command that an operator carries out on a store."""
+
+    def command(arguments: argparse.Namespace) -> int:
+        screen = Screen(arguments, SystemClock().now())
+        with operator_of(arguments) as operator:
+            try:
+                return does(arguments, operator, screen)
+            except InvalidArgument as error:
+                raise UsageError(_as_options(error)) from error
+
+    parser = add_command(add, name, command, summary, more)
+    add_store(parser)
+    return parser
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Which store, and how its answer is shown."""
+    parser.add_argument("--store", metavar="URL", help=f"{_EXAMPLES} (default: ${VARIABLE})")
+    parser.add_argument("--json", action="store_true", help="one JSON document, instants in UTC")
+    parser.add_argument("--tz", metavar="ZONE", default="UTC", help="the zone of times shown and given (default: UTC)")
+    parser.add_argument("--no-pager", action="store_true", help="print long answers as they are, on a terminal too")
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    """For what destroys."""
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+
+
+@contextmanager
+def operator_of(arguments: argparse.Namespace) -> Generator[Operator]:
+    """An operator on the store that the command line names."""
+    storage = storage_of(arguments)
+    if isinstance(storage, SQLiteStorage) and not os.path.exists(storage.path):
+        raise StoreFailed(f"there is no store at {storage.path}{_meant(arguments)}")
+    with Operator(storage) as operator:
+        yield operator
+
+
+def storage_of(arguments: argparse.Namespace) -> Storage:
+    """The store that the command line names, not opened."""
+    url = url_of(arguments)
+    try:
+        storage = store_at(url)
+    except InvalidArgument as error:
+        named = "--store" if arguments.store else VARIABLE
+        given = "" if error.argument in ("url", "dsn") and "@" in url else f"={url}"
+        raise UsageError(f"{named}{given}: {error.expected}") from error
+    if isinstance(storage, MemoryStorage):
+        raise UsageError(f"{url!r} would be a new store that forgets; name one that others can see ({_EXAMPLES})")
+    return storage
+
+
+def url_of(arguments: argparse.Namespace) -> str:
+    """What the command line, or else the environment, says."""
+    url: str = arguments.store or os.environ.get(VARIABLE, "")
+    if not url:
+        raise UsageError(f"no store is named; give --store ({_EXAMPLES}), or set {VARIABLE}")
+    return url
+
+
+def store_at(url: str) -> Storage:
+    """The store at a URL, or in a file of this path, not opened."""
+    if "://" not in url and not url.startswith("memory:"):
+        return SQLiteStorage(url)
+    address, _, query = url.partition("?")
+    said = dict(parse_qsl(query, keep_blank_values=True))
+    is_server = address.startswith("postgres")
+    # What is not ours is libpq's.
+    options = {name: said.pop(name) for name in (("schema",) if is_server else tuple(said)) if name in said}
+    try:
+        return storage_at(f"{address}?{urlencode(said)}" if said else address, **options)
+    except ImportError as error:
+        raise CommandError(str(error)) from error
+
+
+def _as_options(error: InvalidArgument) -> str:
+    if error.argument == "cursor":
+        return f"--page {error.value!r} is no page of this list; give what an earlier one ended with, in the same order"
+    return str(error)
+
+
+def _meant(arguments: argparse.Namespace) -> str:
+    """What may have been meant by a file that is not there."""
+    url = url_of(arguments)
+    path = unquote(urlsplit(url).path)
+    if url.startswith("sqlite:///") and not path.startswith("//") and os.path.exists(path):
+        return f"; an absolute path has four slashes: sqlite:///{path}"
+    return "; name the file of a scheduler's store, or make one: clepsydra migrate --create"
