@@ -280,20 +280,32 @@ def _matplotlib(module: str) -> Any:
     return import_module(f"matplotlib.{module}")  # of the bench group, not of the checks
 
 
-# ---- the colours
+# ---- the colours, and a small file
 
 
 def _with_style(drawn: str) -> str:
-    """The colours of the roles in place of those that it was drawn with."""
+    """The colours of the roles in place of those that it was drawn with, and nothing that a reader cannot see."""
+    drawn = re.sub(r"<\?xml.*?<svg", "<svg", drawn, count=1, flags=re.DOTALL)
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(
+        r' transform="rotate\(-0 [^"]*"| id="(?:axes|figure|line2d|matplotlib|patch|text|[xy]tick)[^"]*"', "", drawn
+    )
+    drawn = re.sub(r"<g/>\s*", "", drawn)
+    drawn = re.sub(r'"[^"<>]*"', lambda found: re.sub(r"(\d+\.\d\d)\d+", r"\1", found[0]), drawn)
+    drawn = re.sub(r"\s*\n\s*", "\n", drawn)
+    drawn, classes = _classes(drawn.replace("'DejaVu Sans', sans-serif", "system-ui, 'DejaVu Sans', sans-serif"))
     for place, (drawn_with, _, _) in enumerate(COLOURS):
-        drawn = drawn.replace(drawn_with, f"var(--c{place})")
+        drawn, classes = (text.replace(drawn_with, f"var(--c{place})") for text in (drawn, classes))
     light, dark = (
-        "".join(f"--c{place}:{colour[side]};" for place, colour in enumerate(COLOURS) if f"var(--c{place})" in drawn)
+        "".join(f"--c{place}:{colour[side]};" for place, colour in enumerate(COLOURS) if f"var(--c{place})" in classes)
         for side in (1, 2)
     )
-    style = f"<style>svg{{{light}}}@media (prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
-    drawn = re.sub(r"<\?xml.*?<svg", "<svg", drawn, count=1, flags=re.DOTALL)
-    drawn = re.sub(r' transform="rotate\(-0 [^"]*"', "", drawn)
-    drawn = re.sub(r"(\d+\.\d\d)\d+", r"\1", drawn)  # a hundredth of a point is enough
-    drawn = drawn.replace("'DejaVu Sans', sans-serif", "system-ui, 'DejaVu Sans', sans-serif")
-    return re.sub(r"(<svg[^>]*>)", lambda found: found[1] + "\n " + style, drawn, count=1)
+    style = f"<style>svg{{{light}}}@media (prefers-color-scheme:dark){{svg{{{dark}}}}}\n{classes}</style>"
+    return re.sub(r"(<svg[^>]*>)", lambda found: f"{found[1]}\n{style}", drawn, count=1)
+
+
+def _classes(drawn: str) -> tuple[str, str]:
+    """With classes in place of what is said again and again at the elements, and those classes."""
+    styles = list(dict.fromkeys(re.findall(r' style="([^"]*)"', drawn)))
+    drawn = re.sub(r' style="([^"]*)"', lambda found: f' class="s{styles.index(found[1])}"', drawn)
+    return drawn, "\n".join(f".s{place}{{{style}}}" for place, style in enumerate(styles))
