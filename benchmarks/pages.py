@@ -16,11 +16,11 @@ them, is told in [Performance](../performance.md).
 def page(results: Page, plot: bool = True) -> str:
     """A whole page."""
     parts = [
-        f"# {results['title'][:1].upper()}{results['title'][1:]}",
+        f"# {_capital(results['title'])}",
         results["claim"],
         *([f"![{results['title']}: the figures of the tables below]({results['question']}.svg)"] if plot else []),
         _how(results),
-        *_bars(results["bars"], results["sizes"]),
+        *(["## The bars", *_bars(results["bars"], results["sizes"])] if results["bars"] else []),
         *(part for group in results["groups"] for part in _group(group, results)),
         f"The figures of each round are in [{results['question']}.json]({results['question']}.json).",
     ]
@@ -29,11 +29,18 @@ def page(results: Page, plot: bool = True) -> str:
 
 def index(all_results: Iterable[Page]) -> str:
     """The page that leads to the others."""
+    pages = list(all_results)
     rows = [
         (f"[{each['title']}]({each['question']}.md)", each["at"][:10], each["commit"], _score(each["bars"]))
-        for each in all_results
+        for each in pages
     ]
-    return INDEX + ("\n" + _aligned(("question", "measured", "commit", "bars reached"), rows) + "\n" if rows else "")
+    if not rows:
+        return INDEX
+    parts = [INDEX, _aligned(("question", "measured", "commit", "bars reached"), rows)]
+    for each in pages:
+        if each["bars"]:
+            parts += [f"## {_capital(each['title'])}", *_bars(each["bars"], each["sizes"])]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
 def _score(bars: Sequence[Reached]) -> str:
@@ -53,9 +60,6 @@ def _how(results: Page) -> str:
 
 
 def _bars(bars: Sequence[Reached], sizes: Sequence[int]) -> Iterable[str]:
-    if not bars:
-        return
-    yield "## The bars"
     rows = [
         (
             bar["bar"],
@@ -80,7 +84,7 @@ def _verdict(bar: Reached) -> str:
 
 def _group(group: Group, results: Page) -> Iterable[str]:
     if len(results["groups"]) > 1:
-        yield f"## {group['name'][:1].upper()}{group['name'][1:]}"
+        yield f"## {_capital(group['name'])}"
     else:
         yield "## The figures"
     yield from group["notes"]
@@ -126,6 +130,10 @@ def _median(row: Row | None) -> str:
 
 def _ratios(row: Row | None) -> str:
     return f"{number(row['to_ours'])} / {number(row['to_limit'])}" if row else "-"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def number(value: float | None) -> str:
