@@ -20,7 +20,7 @@ from .arguments import AddCommand, Parser, add_backend, add_command, add_target,
 from .check import check
 from .completion import ASKED_BY_SHELLS, add_completion, complete
 from .errors import BY_SIGNAL, NOT_FOUND, PROBLEM, STORE, CommandError, UsageError
-from .output import NOBODY_READS, forget_stdout
+from .output import NOBODY_READS, forget_stdout, take_any_sign
 from .run import run
 from .upcoming import MOST, next_times
 from .watcher import demo
@@ -33,6 +33,7 @@ exit codes: 0 all went well; 1 a problem was found, or the scheduler failed; 2 t
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
+    take_any_sign(sys.stdout)
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if words[:1] == [ASKED_BY_SHELLS]:
@@ -69,13 +70,21 @@ def _failed(error: Exception, code: int, arguments: Sequence[str] | None) -> int
     return code
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Has room for the names of commands beside what they do; argparse forgets how far it indents them."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = 16
+
+
 def parser() -> argparse.ArgumentParser:
     """All that the command line understands."""
     top = Parser(
         prog="clepsydra",
         description="A supervised, back-pressured job scheduler for async Python.",
         epilog=_EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     top.add_argument("--version", action="version", version=f"clepsydra {_version()}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)

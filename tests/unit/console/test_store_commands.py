@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -36,6 +38,8 @@ from clepsydra.storage.sqlite_schema import VERSION
 from clepsydra.testing import VirtualClock
 
 from ...postgres import Schemas
+
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "command_line.md"
 
 Capture: TypeAlias = pytest.CaptureFixture[str]
 
@@ -489,3 +493,41 @@ def test_moments_are_in_the_zone_that_is_asked_for(path: Path, capsys: Capture) 
 
     there = to_datetime(round(nominal.timestamp()) * 1_000_000) + timedelta(hours=9)
     assert f"{there:%Y-%m-%d %H:%M}" in capsys.readouterr().out
+
+
+def test_signs_that_an_encoding_lacks_end_nothing(path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "clepsydra", "job", "feeds"],
+        capture_output=True,
+        check=True,
+        env=environment,
+        timeout=60,
+    )
+
+    assert rb"\u2713 \u2713 p \u2713" in done.stdout
+
+
+# ---- what programs rely on
+
+
+def test_documents_have_the_keys_that_the_reference_promises(path: Path, told: Callable[..., Any]) -> None:
+    job, run = told("job", "feeds"), told("history", "--job", "feeds", "--limit", "1")["items"][0]
+    failed = told("execution", told("history", "--state", "failed", "--limit", "1")["items"][0]["id"])
+    documents = {
+        "job": job["job"],
+        "execution": run,
+        "attempt": failed["past_attempts"][0],
+        "time": job["last_times"][0],
+        "explanation": told("explain", run["id"]),
+        "stats": told("stats"),
+        "verification": told("verify"),
+    }
+
+    for name, document in documents.items():
+        row = re.search(rf"^\| {name} \| (.*) \|$", REFERENCE.read_text("utf-8"), re.MULTILINE)
+        assert row is not None, name
+        assert re.findall(r"`(\w+)`", row[1]) == list(document), name
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", run["finished_at"])
+    assert run["took"] == pytest.approx(2.0)
