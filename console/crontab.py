@@ -77,9 +77,9 @@ def local_zone(environment: Mapping[str, str] = os.environ, localtime: Path = Pa
         return named
     try:
         _, found, name = str(localtime.resolve(strict=True)).partition("/zoneinfo/")
+        return name if found else (localtime.parent / "timezone").read_text("utf-8").strip()
     except OSError:
         return "UTC"
-    return name if found else "UTC"
 
 
 def _zone(tz: str) -> str:
@@ -226,7 +226,10 @@ class Crond:
 
     async def _on_start(self) -> None:
         stored = [record.name for record in self.scheduler.jobs if record.job.work.task == TASK]
-        await self._remove(name for name in stored if name not in self._loaded.jobs)
+        try:
+            await self._remove(name for name in stored if name not in self._loaded.jobs)
+        except ClepsydraError as error:  # nothing fires them, either
+            self._log.say(f"lines that are gone could not be removed from the store: {error}")
         self._log.say(f"times are those of {self._wanted.tz}, unless a line of CRON_TZ stands above")
         for line in greeting(self.scheduler):
             self._log.say(line)

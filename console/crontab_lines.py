@@ -147,7 +147,7 @@ class _Reader:
             check(value)
         if name in WITHOUT_EFFECT:
             self.remarks.append(Remark(number, "note", f"{name} has no effect here: {WITHOUT_EFFECT[name]}"))
-        self.settings[name] = value
+        self.settings = {**self.settings, name: value}  # the lines above keep theirs
 
     def _job(self, number: int, line: str) -> None:
         name, self.name = self.name, None
@@ -162,8 +162,8 @@ class _Reader:
         if _LIKE_A_FIELD.match(rest):
             self.remarks.append(Remark(number, "note", f"the command is {rest!r}; times have five fields"))
         command, stdin = command_of(rest)
-        title = title_of(rest) if name is None else name[1]
-        self.lines.append(JobLine(number, title, schedule, command, stdin, user, dict(self.settings)))
+        title = title_of(command or rest) if name is None else name[1]
+        self.lines.append(JobLine(number, title, schedule, command, stdin, user, self.settings))
 
 
 # --- settings ------------------------------------------------------------------------------------------------------

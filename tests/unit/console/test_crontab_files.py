@@ -88,7 +88,7 @@ def test_bytes_that_are_no_text_reach_the_shell_as_they_are(tmp_path: Path) -> N
 
     loaded = load(Wanted((path,)))
 
-    errand = loaded.errands["cat ?%?"]
+    errand = loaded.errands["cat ?"]
     assert (os.fsencode(errand.command), errand.stdin) == (b"cat \xff", b"\xfe\n")
 
 
@@ -160,6 +160,13 @@ def test_the_zone_is_that_of_the_machine(tmp_path: Path, environment: dict[str, 
     (tmp_path / "localtime").symlink_to(place / "Zurich")
 
     assert local_zone(environment, tmp_path / "localtime") == zone
+
+
+def test_a_machine_whose_zone_is_a_copy_says_its_name_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "localtime").touch()
+    (tmp_path / "timezone").write_text("Europe/Zurich\n")
+
+    assert local_zone({}, tmp_path / "localtime") == "Europe/Zurich"
 
 
 def test_a_machine_without_a_zone_has_utc(tmp_path: Path) -> None:

@@ -222,6 +222,10 @@ def test_a_long_command_has_a_name_that_tells_it_from_its_like() -> None:
     assert title_of("x" * 100 + "1") == one
 
 
+def test_what_a_command_reads_is_no_part_of_its_name() -> None:
+    assert [line.title for line in read_crontab("@daily mail me%hello\n@daily %hello").lines] == ["mail me", "%hello"]
+
+
 def test_a_name_can_be_printed_whatever_the_command_is() -> None:
     assert title_of("printf\t'\x07'  \udcff") == "printf '?' ?"
 
