@@ -27,6 +27,7 @@ from ..storage.protocol import Changes, JobChange, NewJob, Storage
 from .channel import Channel
 from .commands import AnyCommand, ChangeState, Mailbox, PutJobs, RemoveJobs, RunJob, manual_run
 from .messages import JobAdded, JobEvent, JobNews, JobRemoved, RunRequested, SnapshotBegun, SnapshotEnded
+from .turns import in_batches
 
 log = logging.getLogger("clepsydra.job_broadcaster")
 
@@ -226,8 +227,7 @@ class JobBroadcaster:
         if command.given_up:
             return
         command.answer = list(await self._write([command], lambda store: _remove(store, command, self._clock.now())))
-        for record in command.answer:
-            self._forget(record)
+        await self._forget(command.answer)
         if not command.answer:
             await self._sync()
 
@@ -315,14 +315,20 @@ class JobBroadcaster:
             # Its waiting work is kept: given back, it starts under the new definition.
             self._withdraw([before.id], Ending.GIVEN_BACK)
 
-    def _forget(self, record: JobRecord) -> None:
-        self._book.drop(record)
-        self._note(record.id, JobRemoved(record.id, record.name))
-        self._withdraw([record.id], Ending.CANCELLED)
-        if self._emit.listening:
+    async def _forget(self, records: Sequence[JobRecord]) -> None:
+        if records:
+            self._withdraw({record.id for record in records}, Ending.CANCELLED)
+        await in_batches(records, self._drop)
+
+    def _drop(self, records: Sequence[JobRecord]) -> None:
+        for record in records:
+            self._book.drop(record)
+            self._note(record.id, JobRemoved(record.id, record.name))
+        for record in records if self._emit.listening else ():
             self._emit.emit(
                 events.JobRemoved(at=self._clock.now(), job=record.name, job_id=record.id, generation=record.generation)
             )
+        self._publish()
 
     # ---- what others have changed
 
@@ -337,9 +343,8 @@ class JobBroadcaster:
         await self._take_in(changes)
 
     async def _take_in(self, changes: Changes) -> None:
-        for job_id, name in changes.removed:
-            if self._book.holds(name, job_id):
-                self._forget(self._book.by_name[name])
+        gone = [self._book.by_name[name] for job_id, name in changes.removed if self._book.holds(name, job_id)]
+        await self._forget(gone)
         for start in range(0, len(changes.jobs), _MOST_AT_ONCE):
             self._apply([_as_change(record, self._book) for record in changes.jobs[start : start + _MOST_AT_ONCE]])
             self._publish()
