@@ -2,7 +2,7 @@
 
 A thread takes whatever is pending as its batch, runs it, and has the event loop told once for all of it. Writes go down
 in one transaction per batch, commands first; when a call fails by itself, the transaction is rolled back and its calls
-run one by one, so that it fails alone. Reads run one by one, outside transactions.
+run one by one, that one behind the others, so that it fails alone. Reads run one by one, outside transactions.
 
 All that the loop and the threads both touch is behind the queue's lock, which nobody holds for longer than a few lines.
 Nothing here waits on the loop, retries, or knows what a call does.
@@ -200,6 +200,13 @@ class Worker:
             self.since = self.queue.watch.monotonic()
             for call, result in zip(calls, results, strict=True):
                 call.settle(result, error, lost)
+
+    def put_last(self, calls: Sequence[Call]) -> list[Call]:
+        """The batch, with these behind the others."""
+        with self.queue.lock:
+            self._check()
+            self.batch = [*(call for call in self.batch if call not in calls), *calls]
+            return self.batch
 
     def finished(self) -> list[Call]:
         """The calls of the batch that are settled; they are the worker's no more."""
@@ -451,8 +458,8 @@ class WriteQueue(CallQueue):
         batch = worker.batch
         if batch[0].kind is Kind.ALONE:
             self._run_alone(worker, batch[0])
-        elif not self._flush(worker, batch):
-            self._flush_one_by_one(worker, batch)
+        elif failed := self._flush(worker, batch):
+            self._flush_one_by_one(worker, failed)
 
     def _run_alone(self, worker: Worker, call: Call) -> None:
         result: object = None
@@ -464,9 +471,10 @@ class WriteQueue(CallQueue):
                 error = failure
         worker.settle([call], [result], error)
 
-    def _flush(self, worker: Worker, calls: Sequence[Call]) -> bool:
-        """One transaction. False: one of several calls has failed, and nothing was done."""
+    def _flush(self, worker: Worker, calls: Sequence[Call]) -> Sequence[Call]:
+        """One transaction. Gives those of several calls that have failed by themselves; then nothing was done."""
         results: list[object] = []
+        together = calls
         in_a_call = committing = False
         self.flushes += 1
         try:
@@ -482,12 +490,12 @@ class WriteQueue(CallQueue):
             raise
         except BaseException as error:
             if in_a_call and len(calls) > 1:
-                return False
+                return together
             # The beginning or the commit has failed: that is everybody's error, and after a commit nobody knows more.
             worker.settle(calls, [None] * len(calls), error, lost=committing)
-            return True
+            return ()
         worker.settle(calls, results)
-        return True
+        return ()
 
     def _run_together(self, worker: Worker, calls: Sequence[Call]) -> Sequence[object]:
         entered = [call for call in calls if worker.enter(call)]
@@ -501,10 +509,13 @@ class WriteQueue(CallQueue):
         answered = dict(zip(entered, answers, strict=True))
         return [answered.get(call) for call in calls]
 
-    def _flush_one_by_one(self, worker: Worker, calls: Sequence[Call]) -> None:
+    def _flush_one_by_one(self, worker: Worker, failed: Sequence[Call]) -> None:
         down = 0
         error: BaseException | None = None
-        for call in calls:
+        batch = worker.put_last(failed)
+        for call in batch:
+            if call is failed[0] is not batch[0]:  # others may be in its way still, and it wait for them
+                self.deliver(worker.finished())
             if down < STORE_IS_DOWN:
                 self._flush(worker, [call])
                 error = call.error

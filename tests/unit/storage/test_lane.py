@@ -311,6 +311,50 @@ async def test_calls_of_one_kind_that_stand_together_are_made_at_once_and_a_bad_
     assert isinstance(play.answers["bad"], ValueError)
 
 
+async def test_a_call_that_others_are_in_the_way_of_comes_after_the_answers_of_the_rest() -> None:
+    """It may wait for them, for a second each time."""
+    play = Play()
+    tries: list[str] = []
+    again = Gate()
+
+    def contended(storage: Storage) -> None:
+        tries.append("contended")
+        if len(tries) == 2:
+            again()
+        raise StoreContended("another stands in the way")
+
+    async with play.running() as group:
+        async with play.writer_held(group):
+            await play.queue(group, "late", contended, deadline=1)
+            for text in ("a", "b", "c"):
+                await play.queue(group, text)
+        await until(again.entered.is_set)
+        await until(lambda: set(play.answers) == {"holds the writer", "a", "b", "c"})
+        again.opened.set()
+        await play.clock.advance(2)
+
+    assert play.store.committed == [[], ["a"], ["b"], ["c"]]
+    assert isinstance(play.answers["late"], StoreBusy)
+    assert play.lane.losses == 0
+
+
+async def test_calls_that_others_are_in_the_way_of_say_nothing_of_those_behind_them() -> None:
+    play = Play()
+
+    def contended(storage: Storage) -> None:
+        raise StoreContended("another stands in the way")
+
+    async with play.running() as group:
+        async with play.writer_held(group):
+            for number in range(call_queue.STORE_IS_DOWN + 2):
+                await play.queue(group, f"{number}", contended, deadline=0.01)
+            await play.queue(group, "free")
+        await until(lambda: "free" in play.answers)
+        await play.clock.advance(1)
+
+    assert play.store.notes == ["free"]
+
+
 async def test_when_the_store_is_down_not_every_call_of_a_flush_has_to_find_out() -> None:
     play = Play()
     tries: list[str] = []
