@@ -139,7 +139,8 @@ def add_import(add: AddCommand) -> None:
 
 def _import(arguments: argparse.Namespace, operator: Operator, screen: Screen) -> int:
     jobs = read(arguments.file, _form(arguments, "toml"))
-    changes = [_change(job, operator) for job in jobs]
+    known = {record.name: record for record in _all_jobs(operator, JobFilter(names=[job.name for job in jobs]))}
+    changes = [_change(job, known.get(job.name)) for job in jobs]
     wanted = [change for change in changes if change.does in ("add", "change")]
     replaced = sum(change.does == "change" for change in changes)
     if not arguments.dry_run:
@@ -157,21 +158,27 @@ def _import(arguments: argparse.Namespace, operator: Operator, screen: Screen) -
         }
         screen.document(document | {"done": not arguments.dry_run})
         return OK
-    rows = [[change.name, _WORDS[change.does][1 if arguments.dry_run else 0]] for change in changes]
-    screen.lines(screen.table((Column("JOB", least=10), Column("")), rows) if rows else ["no jobs in it"])
+    tense = 1 if arguments.dry_run else 0
+    rows = [[change.name, _WORDS[change.does][tense]] for change in changes if change.does != "same"]
+    same = len(changes) - len(rows)
+    screen.lines(
+        [
+            *(screen.table((Column("JOB", least=10), Column("")), rows) if rows else []),
+            *([f"{plural(same, 'job')} {_WORDS['same'][tense]}"] if same or not changes else []),
+        ]
+    )
     return OK
 
 
 _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "add": ("added", "would be added"),
     "change": ("changed", "would be changed"),
-    "same": ("unchanged", "is like this already"),
+    "same": ("unchanged", "like this already"),
     "declared": ("declared by code, left alone", "is declared by code, and would be left alone"),
 }
 
 
-def _change(job: Job, operator: Operator) -> _Change:
-    record = operator.find_job(job.name)
+def _change(job: Job, record: JobRecord | None) -> _Change:
     if record is None:
         return _Change(job.name, "add", job)
     if job_from_data(job.name, _definition(record)) == job and record.state is not JobState.STOPPED:

@@ -9,7 +9,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -237,6 +238,59 @@ def test_an_administrator_of_postgresql_gets_the_sql(postgres: Schemas, capsys: 
 
     assert main(["migrate", "--sql", "--store", url]) == 0
     assert 'CREATE SCHEMA IF NOT EXISTS "clepsydra_test_never"' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals cannot be sent there")
+def test_a_service_at_work_does_what_it_is_told_from_another_shell(
+    tmp_path: Path, told: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "jobs.db"
+    (tmp_path / "service.py").write_text(SERVICE)
+    monkeypatch.setenv("CLEPSYDRA_STORE", str(store))
+    service = subprocess.Popen(
+        [sys.executable, "-m", "clepsydra", "run", "service:scheduler"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    guard = threading.Timer(60, service.kill)
+    guard.start()
+    try:
+        assert service.stdout is not None
+        wait_for_line(service.stdout, "job hourly: next ")
+        assert [node["alive"] for node in told("stats")["nodes"]] == [True]
+        assert told("explain", "hourly", "+90m")["will_run"] is True
+        told("run-now", "hourly")
+        wait_for_line(service.stdout, "job=hourly late=")
+        told("pause", "hourly")
+        wait_for_line(service.stdout, "job=hourly state=paused")
+        service.terminate()
+        assert service.wait() == 0
+    finally:
+        guard.cancel()
+        service.kill()
+        service.wait()
+        if service.stdout is not None:
+            service.stdout.close()
+
+    assert told("stats")["nodes"] == []
+
+
+SERVICE = """
+import os
+from clepsydra import Every, Scheduler, SQLiteStorage
+
+scheduler = Scheduler(SQLiteStorage(os.environ["CLEPSYDRA_STORE"]))
+
+@scheduler.job(Every(hours=1))
+async def hourly(): ...
+"""
+
+
+def wait_for_line(lines: Iterable[str], part: str) -> None:
+    seen: list[str] = []
+    for line in lines:
+        seen.append(line)
+        if part in line:
+            return
+    raise AssertionError(f"{part!r} is not in {seen}")
 
 
 # ---- what is shown
