@@ -35,7 +35,6 @@ from .. import (
     Storage,
     SystemClock,
     Task,
-    storage_at,
     to_datetime,
 )
 from .check import all_findings, overview
@@ -44,9 +43,10 @@ from .crontab_files import TASK, Loaded, Stamp, Wanted, load, stamp_of
 from .errands import CommandFailed, Errands, Spoken
 from .errors import OK, PROBLEM, CommandError, UsageError
 from .journal import Entry, Journal, as_json, json_line, plain
-from .output import NOBODY_READS, Output, take_any_sign
+from .output import NOBODY_READS, Output
 from .run import configure_logging, draining, greeting, in_event_loop
 from .service import Service
+from .stores import VARIABLE, store_at
 from .words import Paint, length, plural, stamp, value
 
 _SLACK: Final = 10.0  # seconds for a killed process to be gone, and for what became of it to be written down
@@ -55,7 +55,6 @@ _FAILED: Final = f"{CommandFailed.__module__}.{CommandFailed.__qualname__}: "
 
 def crontab(arguments: argparse.Namespace) -> int:
     """Check crontabs, or run them until a signal ends it."""
-    take_any_sign(sys.stdout)
     wanted = Wanted(
         files=tuple(Path(path).absolute() for path in arguments.files),
         system=arguments.system,
@@ -89,13 +88,12 @@ def _zone(tz: str) -> str:
         raise UsageError(f"{error}; give one with --tz") from None
 
 
-def _store(url: str) -> Storage:
+def _store(given: str | None) -> Storage:
+    url = given or os.environ.get(VARIABLE) or "memory:"
     try:
-        return storage_at(url)
-    except InvalidArgument as error:
-        raise UsageError(f"--store: {error}") from error
-    except ImportError as error:
-        raise CommandError(str(error)) from error
+        return store_at(url)
+    except InvalidArgument as error:  # the URL is not repeated: it may hold a password
+        raise UsageError(f"{'--store' if given else VARIABLE}: {error.expected}") from error
 
 
 # --- the check -----------------------------------------------------------------------------------------------------

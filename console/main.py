@@ -22,6 +22,7 @@ from .completion import ASKED_BY_SHELLS, add_completion, complete
 from .errors import BY_SIGNAL, NOT_FOUND, PROBLEM, STORE, CommandError, UsageError
 from .output import NOBODY_READS, forget_stdout, take_any_sign
 from .run import run
+from .stores import VARIABLE
 from .upcoming import MOST, next_times
 from .watcher import demo
 from .words import Paint
@@ -185,7 +186,9 @@ def _add_crontab(add: AddCommand) -> None:
         help="which of the times that were missed, in a suspend or with --store at a restart, are made up for "
         "(default: latest)",
     )
-    command.add_argument("--store", metavar="URL", default="memory:", help="where history is kept (default: memory:)")
+    command.add_argument(
+        "--store", metavar="URL", help=f"where history is kept (default: ${VARIABLE}, or memory: nowhere)"
+    )
     command.add_argument(
         "--grace",
         metavar="SECONDS",

@@ -84,7 +84,7 @@ def service(folder: Path, crontab: str, *options: str, before: tuple[str, ...] =
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TZ": "UTC"},
+        env={**os.environ, "TZ": "UTC", "CLEPSYDRA_STORE": ""},
     ) as process:
         enough = threading.Timer(3 * PATIENCE, process.kill)  # whoever waits for a line finds the end instead
         enough.start()
@@ -404,7 +404,8 @@ def test_a_durable_store_forgets_the_lines_that_are_gone(tmp_path: Path) -> None
         ("@daily true\n61 * * * * true", [], 1, "nothing is started"),
         ("@daily true", ["missing", "--check"], 1, "missing cannot be read: no such file or directory"),
         ("@daily true", ["--check", "--tz", "Mars"], 2, "Mars"),
-        ("@daily true", ["--store", "nowhere"], 2, "nowhere"),
+        ("@daily true", ["--store", "mysql://me:secret@host/x"], 2, "--store: must be the URL of a store"),
+        ("@daily true", ["--store", "no/such/folder/jobs.db"], 1, "no/such/folder"),
         ("@daily true", ["--timeout", "never"], 2, "a number of seconds"),
     ],
 )
@@ -416,6 +417,7 @@ def test_the_exit_code_tells_what_was_wrong(
 
     assert said in ended.shown + err
     assert "Traceback" not in err
+    assert "secret" not in err
     assert found == code
 
 
