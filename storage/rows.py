@@ -191,8 +191,12 @@ def execution_from_row(row: Row) -> Execution:
     return Execution(*fields)
 
 
+CLAIM_COLUMNS: Final = EXECUTION_COLUMNS[: EXECUTION_COLUMNS.index("key") + 1]
+"""The columns of which a claim is made, and those between them."""
+
+
 def claim_from_row(row: Row) -> Claim:
-    """What its node has to know of an execution, from the row as it was before it was started."""
+    """What its node has to know of an execution, from `CLAIM_COLUMNS` or more of its row."""
     key = row[25]
     return Claim(
         row[0],

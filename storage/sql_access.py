@@ -37,7 +37,7 @@ class Statements(Protocol):
         """Execute a statement; how many rows it changed."""
         ...
 
-    def run_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+    def run_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> object:
         """Execute a statement once for each row."""
         ...
 

@@ -60,12 +60,12 @@ class Statements:
         except (sqlite3.Error, ValueError, OverflowError) as error:
             raise self._failure(error) from error
 
-    def run_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute a statement once for each row."""
+    def run_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+        """Execute a statement once for each row; how many rows it changed in all."""
         if self.stale or self.failed:
             raise self._refusal()
         try:
-            self._cursor().executemany(sql, rows)
+            return self._cursor().executemany(sql, rows).rowcount
         except (sqlite3.Error, ValueError, OverflowError) as error:
             raise self._failure(error) from error
 

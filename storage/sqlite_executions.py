@@ -6,16 +6,19 @@ read by.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence, Set
+from typing import Any, Final
 
-from ..model.execution import UNFINISHED, Execution, State
+from ..model.execution import FINAL, UNFINISHED, Execution, Outcome, State
 from ..model.filters import ExecutionFilter
 from ..model.instants import Instant
-from .rows import Row
+from .protocol import Claim
+from .rows import CLAIM_COLUMNS, DAMAGE, Row, claim_from_row, is_storable, stored
 from .sql import Conditions, execution_conditions
 from .sql_access import insert
 from .sql_executions import SQLExecutions, ready_order
+from .sqlite_connections import Statements
 from .sqlite_queries import IN_LIST, SQLITE, listed
 
 _MANY: Final = 4096
@@ -26,11 +29,33 @@ _UNSUCCESSFUL = frozenset((State.CANCELLED, State.EXPIRED, State.FAILED))
 _IDS = "sqlite_autoindex_executions_1"
 """The index of the primary key."""
 
+# What has never been started and belongs to no job: nothing stands in its way, and what it was before is known.
+_START: Final = f"""
+UPDATE executions SET state = 'running', occupies = 1, node = ?, started_at = ?, first_started_at = ?
+WHERE rowid {IN_LIST} AND job_id IS NULL AND first_started_at IS NULL AND (start_by IS NULL OR start_by >= ?)
+RETURNING {", ".join(CLAIM_COLUMNS)}"""
+
+_TAKE_BACK: Final = f"""
+UPDATE executions SET state = 'pending', occupies = 0, node = NULL, started_at = NULL, first_started_at = NULL
+WHERE id {IN_LIST}"""
+
+# Fenced by the attempt and its node (law 3).
+_RUNS: Final = "id = ? AND attempt_id = ? AND node = ? AND state = 'running' AND job_id IS NULL"
+_END: Final = f"""
+UPDATE executions SET state = ?, finished_at = ?, result = ?, error = ?, occupies = 0, open = 0 WHERE {_RUNS}"""
+_ENDED: Final = f"""
+SELECT id, attempt_id, node, state, finished_at FROM executions
+WHERE id {IN_LIST} AND occupies = 0 AND job_id IS NULL"""
+
 
 class SQLiteExecutions(SQLExecutions):
     """The tables `executions`, `attempts` and `job_names`."""
 
     dialect = SQLITE
+
+    @abstractmethod
+    def _session(self) -> Statements:
+        """The session of this thread, inside a block."""
 
     # ---- what may start
 
@@ -63,6 +88,71 @@ class SQLiteExecutions(SQLExecutions):
             rows.sort(key=ready_order)
         return rows[:limit]
 
+    def start_ready(
+        self,
+        now: Instant,
+        limits: Mapping[str, int],
+        *,
+        node_id: str,
+        tasks: Collection[str] | None,
+        ignore: Collection[str],
+    ) -> tuple[list[Claim], list[Execution]]:
+        """What an index leads to is started by one statement, without having been read before."""
+        where = self._startable(now, node_id, tasks, None, ignore)
+        claims: list[Claim] = []
+        others: list[Execution] = []
+        for queue, most in limits.items():
+            if most > 0:
+                started, waiting = self._start_in_queue(queue, now, most, where, node_id)
+                claims += started
+                others += waiting
+        return claims, others
+
+    def _start_in_queue(
+        self, queue: str, now: Instant, most: int, where: Conditions, node_id: str
+    ) -> tuple[list[Claim], list[Execution]]:
+        claims: list[Claim] = []
+
+        def read(terms: list[str], parameters: list[Any]) -> list[Execution]:
+            chosen = self._first_places(queue, now, most - len(claims), Conditions(SQLITE, terms, parameters))
+            started = self._start_at(chosen, node_id, now)
+            claims.extend(started)
+            if len(started) == len(chosen):
+                return []
+            rows = self._executions(f"rowid {IN_LIST} AND state = 'pending'", listed(chosen))
+            return sorted(rows, key=ready_order)
+
+        others = self._sound(where, read)
+        claims.sort(key=lambda claim: (-claim.work.priority, claim.attempt_id))
+        return claims, others
+
+    def _first_places(self, queue: str, now: Instant, limit: int, where: Conditions) -> list[int]:
+        """Where the best few of a queue stand in the table."""
+        places = self._places(queue, 0, limit, where, "ready")
+        late = self._come_due(queue, now)
+        if late:
+            places += self._places(queue, 1, limit, where, "due" if late < _MANY else "ready")
+            places.sort(key=lambda place: (-place[1], place[2]))
+        return [place[0] for place in places[:limit]]
+
+    def _places(self, queue: str, delayed: int, limit: int, where: Conditions, index: str) -> list[Row]:
+        chosen = _waiting(queue, delayed, where)
+        return self._session().fetch(
+            f"SELECT rowid, priority, attempt_id FROM executions INDEXED BY {index} WHERE {chosen.text} "
+            "ORDER BY priority DESC, attempt_id LIMIT ?",
+            (*chosen.parameters, limit),
+        )
+
+    def _start_at(self, places: Sequence[int], node_id: str, now: Instant) -> list[Claim]:
+        """If any of these rows is damaged, none is started, and those that are not damaged are found again."""
+        rows = self._session().fetch(_START, (node_id, now, now, listed(places), now)) if places else []
+        try:
+            return [claim_from_row(row) for row in rows]
+        except DAMAGE:
+            self._understood("executions", rows, claim_from_row)
+            self._session().run(_TAKE_BACK, (listed(row[0] for row in rows),))
+            return []
+
     def _come_due(self, queue: str, now: Instant) -> int:
         """How many of a queue's delayed executions have come due; it counts no further than `_MANY`."""
         rows = self._session().fetch(
@@ -73,9 +163,9 @@ class SQLiteExecutions(SQLExecutions):
         return int(rows[0][0])
 
     def _best(self, queue: str, delayed: int, limit: int, where: Conditions, index: str) -> list[Execution]:
-        terms = ["state = 'pending'", "queue = ?", f"delayed = {delayed}", *where.terms]
-        chosen = Conditions(SQLITE, terms, [queue, *where.parameters])
-        return self._sound_executions(chosen, "ORDER BY priority DESC, attempt_id", limit, index)
+        return self._sound_executions(
+            _waiting(queue, delayed, where), "ORDER BY priority DESC, attempt_id", limit, index
+        )
 
     def next_due_rows(
         self, after: Instant, queues: Collection[str] | None, ignore: Collection[str]
@@ -138,9 +228,39 @@ class SQLiteExecutions(SQLExecutions):
 
     # ---- writing
 
+    def end_at_once(self, outcomes: Sequence[Outcome]) -> Set[str]:
+        """Without having been read before. Mostly all are ended; otherwise it is asked which."""
+        session = self._session()
+        ended = [outcome for outcome in outcomes if is_storable(outcome.execution_id + outcome.attempt_id)]
+        if session.run_many(_END, map(_end_row, ended)) < len(ended):
+            # One that had ended so before is its own repeat.
+            as_told = set(session.fetch(_ENDED, (listed(outcome.execution_id for outcome in ended),)))
+            ended = [outcome for outcome in ended if (*_fence(outcome), *_end(outcome)) in as_told]
+        for outcome in ended:
+            session.known.pop(outcome.execution_id, None)
+        return {outcome.attempt_id for outcome in ended}
+
     def _insert(self, columns: Sequence[str], table: str, rows: Sequence[Row]) -> None:
         self._session().run_many(insert(columns, table), rows)
 
     def _update(self, columns: Sequence[str], rows: Sequence[Row]) -> None:
         assigned = ", ".join(f"{column} = ?" for column in columns)
         self._session().run_many(f"UPDATE executions SET {assigned} WHERE id = ?", rows)
+
+
+def _waiting(queue: str, delayed: int, where: Conditions) -> Conditions:
+    """What waits in a queue: what was due when it was made, or what was not."""
+    terms = ["state = 'pending'", "queue = ?", f"delayed = {delayed}", *where.terms]
+    return Conditions(SQLITE, terms, [queue, *where.parameters])
+
+
+def _fence(outcome: Outcome) -> Row:
+    return outcome.execution_id, outcome.attempt_id, outcome.node
+
+
+def _end(outcome: Outcome) -> Row:
+    return FINAL[outcome.ending].value, outcome.at
+
+
+def _end_row(outcome: Outcome) -> Row:
+    return *_end(outcome), stored(outcome.result), stored(outcome.error), *_fence(outcome)

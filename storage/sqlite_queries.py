@@ -13,7 +13,7 @@ IN_LIST = "IN (SELECT value FROM json_each(?))"
 """Membership in a list that is one parameter."""
 
 
-def listed(values: Iterable[str]) -> str:
+def listed(values: Iterable[str | int]) -> str:
     """A list as one parameter, for `IN_LIST`."""
     return json.dumps(list(values))
 

@@ -217,3 +217,31 @@ def progress_is_kept_for_the_attempt_that_reports_it(world: World) -> None:
     assert world.get(claim.execution_id).progress == '{"done":1}'
     world.finish(claim, Ending.RETRY)
     assert world.get(claim.execution_id).progress is None
+
+
+@promise("OR22")
+def an_outcome_that_says_that_nothing_hangs_on_it_is_held_to_its_fence_all_the_same(world: World) -> None:
+    """`alone` is a hint: another node's outcome, a repeat and a cancelled one are told apart; a job's frees the job."""
+    record = world.put()
+    of_job, others, repeated = world.claim(world.manual(record)), world.claim(world.enqueue()), world.enqueue()
+    done = world.outcome(world.claim(repeated), now=T0 + 1)
+    cancelled = world.claim(world.enqueue())
+    world.store.finish([done], T0 + 1)
+    world.store.cancel_executions(ExecutionFilter(ids=[cancelled.execution_id]), T0)
+
+    answer = world.store.finish(
+        [
+            world.outcome(of_job, alone=True),
+            world.outcome(others, node=OTHER.id),
+            done,
+            world.outcome(cancelled, now=T0 + 2),
+        ],
+        T0 + 2,
+    )
+
+    assert answer.applied == {of_job.attempt_id, done.attempt_id}
+    assert answer.stale == {others.attempt_id, cancelled.attempt_id}
+    assert answer.ended == [(record.id, T0)]
+    assert world.get(repeated).finished_at == T0 + 1
+    assert world.get(cancelled.execution_id).state is State.CANCELLED
+    assert {row.id for row in world.store.running()} == {others.execution_id}

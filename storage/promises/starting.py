@@ -236,3 +236,25 @@ def running_lists_what_runs_by_node_and_in_pages(world: World) -> None:
     assert ids(limit=2, after=rows[1]) == rows[2:4]
     assert ids(OTHER.id, after=rows[3]) == rows[4:]
     assert ids("nobody") == []
+
+
+@promise()
+def work_of_jobs_and_work_of_none_start_together(world: World) -> None:
+    """No more of both than is asked for, in the ready order; what is too late, or tried again, is judged beside it."""
+    record = world.put(a_job(priority=1))
+    manual, again, plain = world.manual(record), world.enqueue(), world.enqueue()
+    world.run(again, Ending.RETRY)
+    late, last = world.enqueue(start_by=T0), world.enqueue()
+
+    first = world.store.start(NODE.id, T0, free={"default": 2})
+    second = world.store.start(NODE.id, T0 + SECOND, free={"default": 3})
+
+    assert sorted(claim.execution_id for claim in first.claims) == [manual, plain]
+    assert sorted(claim.execution_id for claim in second.claims) == sorted([again, last])
+    assert [gone.execution_id for gone in second.settled] == [late]
+    assert (first.dry, second.dry) == (set(), set())
+    row = world.get(last)
+    assert (row.state, row.node, row.started_at, row.first_started_at, row.occupies) == (
+        *(State.RUNNING, NODE.id, T0 + SECOND, T0 + SECOND, True),
+    )
+    assert world.get(again).first_started_at == T0

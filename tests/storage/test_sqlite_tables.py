@@ -450,6 +450,9 @@ def test_damaged_rows_at_the_head_of_the_queue_keep_nothing_from_starting(store:
     assert [claim.execution_id for claim in started.claims] == [f"{number:03}" for number in range(150, 160)]
     assert len(store.take_quarantined()) == 150
     assert store.next_due(T0 - SECOND) == {"default": T0}
+    untouched = "state = 'pending' AND occupies = 0 AND coalesce(node, started_at, first_started_at) IS NULL"
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(f"SELECT count(*) FROM executions WHERE {untouched}").fetchone() == (190,)
 
 
 def test_a_damaged_row_is_nothing_to_wake_up_for(store: SQLiteStorage, path: Path) -> None:
