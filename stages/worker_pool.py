@@ -471,9 +471,9 @@ class WorkerPool:
 
     def _drain(self, worker: _Worker, scope: anyio.CancelScope) -> Run | None:
         """Begin one run after another, until the turn is over or one has suspended: that one is returned."""
-        native = worker.native
+        native, waiting = worker.native, self._waiting
         while self._left_in_turn > 0:
-            run = self._next()
+            run = self._next() if self._for_threads else waiting.popleft() if waiting else None
             if run is None:
                 return None
             if run.over:
@@ -530,7 +530,9 @@ class WorkerPool:
             self._for_threads.append(run)
             return False
         try:
-            self._note_start(run)
+            run.started_at = self._clock.now()
+            if claim.work.timeout is not None or self._emit.listening:
+                self._note_start_time(run, run.started_at)
             if task is None:
                 raise UnknownTask(claim.work.task, self._tasks)
             known = task in self._no_arguments and claim.work.args == NO_ARGUMENTS
@@ -556,11 +558,6 @@ class WorkerPool:
         if not suspended:
             self._end(run)
         return suspended
-
-    def _note_start(self, run: Run) -> None:
-        run.started_at = self._clock.now()
-        if run.claim.work.timeout is not None or self._emit.listening:
-            self._note_start_time(run, run.started_at)
 
     def _note_start_time(self, run: Run, started_at: Instant) -> None:
         run.started = self._clock.monotonic()
@@ -654,16 +651,18 @@ class WorkerPool:
 
     def _record(self, run: Run, outcome: Outcome) -> None:
         """The outcome can be read from here on."""
-        attempt_id, queue = run.claim.attempt_id, run.claim.work.queue
+        claim = run.claim
+        attempt_id, work = claim.attempt_id, claim.work
+        queue = work.queue
         if run.finish is not None:
             outcome = _finish_that_stands(run, run.finish, outcome)
         run.over = True
         self._ended += 1
         del self._runs[attempt_id]
         _take_one(self._busy, queue)
-        self._outbox[attempt_id] = (outcome, run.claim)
+        self._outbox[attempt_id] = (outcome, claim)
         self._unrecorded[queue] = self._unrecorded.get(queue, 0) + 1
-        if run.claim.work.timeout is not None:
+        if work.timeout is not None:
             self._deadlines.disarm(attempt_id)
         if self._emit.listening and run.started_at is not None:
             self._tell_end(run, outcome)

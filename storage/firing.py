@@ -113,7 +113,7 @@ class _Books:
             self.refused.append((fire, Refusal(why, record)))
             return
         self.accepted.append((fire, record))
-        row = None
+        row: Execution | None = None
         if fire.execution_id:
             row = _fired_row(fire, record, self.now)
             self.inserted.append(row)

@@ -20,6 +20,7 @@ class Holding(Tables):
 
     def release_held(self, job_ids: Collection[str], now: Instant) -> list[Execution]:
         """Let what overlap held back take the room that has come free; gives what is pending now."""
+        job_ids = self.holding_jobs(job_ids)
         jobs = self.jobs_by_id(job_ids, lock=True) if job_ids else {}
         buffering = [job_id for job_id, record in jobs.items() if record.job.overlap in BUFFERING]
         if not buffering:

@@ -38,7 +38,8 @@ from .paging import EXECUTION_COLUMNS, JOB_COLUMNS, column_of, page_rows
 from .protocol import Fire, Fired, Mark, TaskRow
 
 # Bound once: looking a member up in its enumeration costs as much as all the rest of a step.
-_PENDING, _PLACING, _RUNNING, _CANCELLED = State.PENDING, State.PLACING, State.RUNNING, State.CANCELLED
+_PENDING, _PLACING, _HELD = State.PENDING, State.PLACING, State.HELD
+_RUNNING, _CANCELLED = State.RUNNING, State.CANCELLED
 
 _execution_values: Callable[[Execution], tuple[Any, ...]] = attrgetter(*(field.name for field in fields(Execution)))
 _record_values: Callable[[JobRecord], tuple[Any, ...]] = attrgetter(*(field.name for field in fields(JobRecord)))
@@ -99,6 +100,8 @@ class MemoryStorage(Ledger):
         self._waiting = WaitingQueues()
         self._running: dict[str, Execution] = {}
         """Those in state running, and those cancelled whose task has not stopped yet."""
+        self._held: dict[str, set[str]] = {}
+        """Of the jobs that hold any: their held executions."""
         self._placing: set[str] = set()
         self._targeted: set[str] = set()
         self._keyed: dict[tuple[str, str], str] = {}
@@ -350,8 +353,7 @@ class MemoryStorage(Ledger):
 
         What a row was before is not known here (it may be the same object): each index is told what now is.
         """
-        row_id, state = row.id, row.state
-        ended = state in FINISHED and not row.occupies
+        row_id, state, job_id = row.id, row.state, row.job_id
         if state is _PENDING:
             self._waiting.put(row)
         else:
@@ -360,18 +362,28 @@ class MemoryStorage(Ledger):
             self._running[row_id] = row
         else:
             self._running.pop(row_id, None)
-        if ended:
-            self._finished[row_id] = None
-        else:
+        if row.occupies or state not in FINISHED:
             self._finished.pop(row_id, None)
-        if row.job_id is not None:
-            self._by_job.file(row.job_id, row)
+        else:
+            self._finished[row_id] = None
+        if job_id is not None:
+            self._by_job.file(job_id, row)
+            if self._held or state is _HELD:
+                self._file_held(job_id, row_id, state is _HELD)
         if state is _PLACING or row_id in self._placing:
             self._mark_member(self._placing, row_id, state is _PLACING)
         if row.target or row_id in self._targeted:
             self._mark_member(self._targeted, row_id, bool(row.target) and state in UNSTARTED)
         if row.key is not None or row_id in self._key_of:
             self._file_key(row)
+
+    def _file_held(self, job_id: str, row_id: str, is_held: bool) -> None:
+        held = self._held.get(job_id, set())
+        self._mark_member(held, row_id, is_held)
+        if held:
+            self._held[job_id] = held
+        else:
+            self._held.pop(job_id, None)
 
     @staticmethod
     def _mark_member(members: set[str], row_id: str, belongs: bool) -> None:
@@ -401,13 +413,16 @@ class MemoryStorage(Ledger):
                 del self._finished[row_id]
             else:
                 self._unfile(row)
-            self._attempts.pop(row_id, None)
+            if self._attempts:
+                self._attempts.pop(row_id, None)
             if row.job_id is not None:
                 self._by_job.remove(row.job_id, row)
 
     def _unfile(self, row: Execution) -> None:
         """Take a row that is not finished out of all indexes."""
         self._waiting.drop(row.id)
+        if row.job_id is not None:
+            self._file_held(row.job_id, row.id, False)
         self._running.pop(row.id, None)
         self._placing.discard(row.id)
         self._targeted.discard(row.id)
@@ -431,9 +446,13 @@ class MemoryStorage(Ledger):
         found = self._by_job.open_of(job_ids)
         return found if lock else {job_id: [_copy(row) for row in rows] for job_id, rows in found.items()}
 
+    def holding_jobs(self, job_ids: Collection[str]) -> Collection[str]:
+        """Mostly none."""
+        return [job_id for job_id in job_ids if job_id in self._held] if self._held else ()
+
     def crowded_jobs(self, job_ids: Collection[str]) -> dict[str, list[Execution]]:
         """Without a list for each job that has but one."""
-        return self._by_job.open_of(job_ids, least=2)
+        return self._by_job.crowded(job_ids)
 
     def unfinished_with_keys(self, tasks_and_keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Execution]:
         """By task and key."""

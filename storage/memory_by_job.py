@@ -32,7 +32,8 @@ class OfJob:
     def add(self, row: Execution) -> None:
         """A new execution of the job."""
         self.count += 1
-        self.file(row)
+        if is_open(row):
+            self.open[row.id] = row
         nominal = row.nominal
         if nominal is not None:
             others = self.marks.get(nominal)
@@ -102,6 +103,8 @@ class ExecutionsByJob:
         self._executions = executions
         self._only: dict[str, Execution] = {}
         self._of_jobs: dict[str, OfJob] = {}
+        self._crowded: set[str] = set()
+        """Jobs with more than one open execution: few, and looked for at every start."""
 
     def add(self, job_id: str, row: Execution) -> bool:
         """A new execution of the job. False: it has one of the same nominal time and target, and nothing is added."""
@@ -111,28 +114,38 @@ class ExecutionsByJob:
                 self._only[job_id] = row
                 return True
             of_job = self._index(job_id, self._only.pop(job_id))
-        if row.nominal is not None:
-            others = of_job.ids_at(row.nominal)
-            if others and any(self._executions[other].target == row.target for other in others):
-                return False
+        others = None if row.nominal is None else of_job.marks.get(row.nominal)
+        if others is not None and any(self._executions[other].target == row.target for other in _ids(others)):
+            return False
         of_job.add(row)
+        self._note_crowd(job_id, of_job)
         return True
 
     def file(self, job_id: str, row: Execution) -> None:
         """It has changed, and is perhaps another object than before."""
-        if job_id in self._only:
+        of_job = self._of_jobs.get(job_id)
+        if of_job is None:
             self._only[job_id] = row
-        else:
-            self._of_jobs[job_id].file(row)
+            return
+        of_job.file(row)
+        self._note_crowd(job_id, of_job)
 
     def remove(self, job_id: str, row: Execution) -> None:
         """It is forgotten."""
-        if self._only.pop(job_id, None) is not None:
+        of_job = self._of_jobs.get(job_id)
+        if of_job is None:
+            del self._only[job_id]
             return
-        of_job = self._of_jobs[job_id]
         of_job.remove(row)
+        self._note_crowd(job_id, of_job)
         if not of_job.count:
             del self._of_jobs[job_id]
+
+    def _note_crowd(self, job_id: str, of_job: OfJob) -> None:
+        if len(of_job.open) > 1:
+            self._crowded.add(job_id)
+        elif self._crowded:
+            self._crowded.discard(job_id)
 
     def get(self, job_id: str) -> OfJob | None:
         """All about one job; None: it has no execution."""
@@ -147,19 +160,24 @@ class ExecutionsByJob:
         of_job = self._of_jobs.get(job_id)
         return None if of_job is None else of_job.oldest_unfinished()
 
-    def open_of(self, job_ids: Collection[str], *, least: int = 1) -> dict[str, list[Execution]]:
-        """By job its open executions, by id, where there are at least so many."""
+    def open_of(self, job_ids: Collection[str]) -> dict[str, list[Execution]]:
+        """By job its open executions, by id, where there are any."""
         found: dict[str, list[Execution]] = {}
         for job_id in job_ids:
             only = self._only.get(job_id)
             if only is not None:
-                if least == 1 and is_open(only):
+                if is_open(only):
                     found[job_id] = [only]
                 continue
             of_job = self._of_jobs.get(job_id)
-            if of_job is not None and len(of_job.open) >= least:
+            if of_job is not None and of_job.open:
                 found[job_id] = sorted(of_job.open.values(), key=attrgetter("id"))
         return found
+
+    def crowded(self, job_ids: Collection[str]) -> dict[str, list[Execution]]:
+        """The same of those that have several."""
+        crowded = self._crowded
+        return self.open_of([job_id for job_id in job_ids if job_id in crowded]) if crowded else {}
 
     def _index(self, job_id: str, row: Execution) -> OfJob:
         of_job = self._of_jobs[job_id] = OfJob()

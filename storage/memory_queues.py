@@ -129,8 +129,8 @@ class WaitingQueues:
 
     def put(self, row: Execution) -> None:
         """An execution waits, or waits otherwise than before."""
-        self._new.pop(row.id, None)
         work, row_id, not_before = row.work, row.id, row.not_before
+        self._new.pop(row_id, None)
         entry = (-work.priority, row.attempt_id, row_id, not_before, work.queue)
         if self.live.get(row_id) == entry:
             return

@@ -29,6 +29,8 @@ _STOPPED = JobState.STOPPED
 _ALLOW = Overlap.ALLOW
 _FIRED = Kind.FIRED
 
+_NO_CODE = "no code for its task here"
+
 
 class Starting(Holding):
     """`start`, over the primitives."""
@@ -214,19 +216,16 @@ class _Starter:
             return "no room for its task here"
         if record is not None and row.generation != record.generation:
             return self._renew(row, record)
-        return self._no_code(row)
+        return None if self.tasks is None or row.work.task in self.tasks else _NO_CODE
 
     def _renew(self, row: Execution, record: JobRecord) -> str | None:
         """The job has moved on and kept its waiting work: what starts now is the new definition (law 7)."""
         queue = row.work.queue
         renew(row, record)
         self.changed[row.id] = row
-        return "moved to another queue" if row.work.queue != queue else self._no_code(row)
-
-    def _no_code(self, row: Execution) -> str | None:
-        if self.tasks is None or row.work.task in self.tasks:
-            return None
-        return "no code for its task here"
+        if row.work.queue != queue:
+            return "moved to another queue"
+        return None if self.tasks is None or row.work.task in self.tasks else _NO_CODE
 
     def _has_room(self, row: Execution, record: JobRecord) -> bool:
         room = self.rooms.get(record.id)

@@ -202,6 +202,10 @@ class Tables(ABC):
     def lock_unfinished(self, job_ids: Collection[str]) -> None:  # noqa: B027 - where one writes at a time: nothing
         """Lock them, where others may work at the same time: before the revision is, for which others wait."""
 
+    def holding_jobs(self, job_ids: Collection[str]) -> Collection[str]:
+        """Those of them that may have executions in state held, for adapters that know it without looking."""
+        return job_ids
+
     def crowded_jobs(self, job_ids: Collection[str]) -> dict[str, list[Execution]]:
         """`unfinished_of_jobs`, locked, of those jobs alone that have several."""
         found = self.unfinished_of_jobs(job_ids, lock=True) if job_ids else {}
