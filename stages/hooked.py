@@ -144,22 +144,30 @@ class Hooked:
         for name, hook, more in self._at_the_end(conclusion):
             conclusion.hook = name
             try:
-                self._wait_for(self._call(hook, *more), partial(self._within_grace, name))
+                self._wait_for(self._call(hook, *more), partial(self._within_grace, name), told_if_left=True)
             except BaseException as raised:
                 self.loop.call_soon(self.owner.hook_failed, self.run, name, raised)
                 interrupt = raised if isinstance(raised, KeyboardInterrupt) else interrupt
         return interrupt
 
-    def _wait_for(self, given: object, bound: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]) -> None:
+    def _wait_for(
+        self,
+        given: object,
+        bound: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]],
+        *,
+        told_if_left: bool = False,
+    ) -> None:
         """If a hook has given an awaitable, have it awaited on the loop, and wait for that."""
         if not inspect.isawaitable(given):
             return
         answer: Future[None] = Future()
 
         async def there() -> None:
-            await bound(lambda: _answer(given, answer))
-            if not answer.done():
-                answer.set_result(None)  # it took longer than it may
+            try:
+                await bound(lambda: _answer(given, answer, told_if_left))
+            finally:
+                if not answer.done():
+                    answer.set_result(None)  # it took longer than it may
 
         try:
             # In a context like the run's own, so that `current_execution()` knows it.
@@ -210,14 +218,16 @@ def _call_and_answer(answer: Future[Any], function: Callable[..., Any], argument
         answer.set_exception(error)
 
 
-async def _answer(given: Awaitable[Any], answer: Future[None]) -> None:
-    """Await what a hook has given, for the thread that waits for it."""
+async def _answer(given: Awaitable[Any], answer: Future[None], told_if_left: bool) -> None:
+    """Await what a hook has given, for the thread that waits for it. `told_if_left`: its time has an end."""
     ours = anyio.get_cancelled_exc_class(), GeneratorExit
     try:
         await given
     except BaseException as error:
-        answer.set_exception(error)
-        if isinstance(error, ours) and anyio.current_effective_deadline() == -inf:
+        left = isinstance(error, ours) and anyio.current_effective_deadline() == -inf
+        if not (left and told_if_left):
+            answer.set_exception(error)
+        if left:
             raise  # a stray one must not reach the pool
     else:
         answer.set_result(None)

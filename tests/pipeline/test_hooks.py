@@ -498,3 +498,19 @@ async def test_hooks_of_a_plain_function_whose_time_was_over_before_it_began_are
         assert await handle.state() is State.FAILED
 
     assert seen == [("task", 0)] * 2
+
+
+async def test_an_awaited_hook_of_a_plain_function_that_takes_too_long_is_told_once() -> None:
+    async def endless(run: Run) -> None:
+        await run.sleep(60)
+
+    task: Task[..., Any] = Task(lambda: None, "task", on_success=endless)
+    world = World(stages=Stages(executor=ExecutorSettings(hook_grace=3), loop_blocked=None))
+    scheduler = world.scheduler(tasks=[task])
+    heard = Heard(scheduler)
+    async with scheduler:
+        handle = await scheduler.enqueue(task.call())
+        await world.pass_time(10)
+        assert await handle.state() is State.SUCCEEDED
+
+    assert [(event.hook, event.error) for event in heard.of(HookFailed)] == [("on_success", "it took longer than 3 s")]
