@@ -36,10 +36,13 @@ PEERS = (
 COLOURS = (INK, QUIET, GRID, PAPER, OURS, LIMIT, *PEERS)
 MARKERS = "sDv^PXp*<>"
 
+_AT = re.compile(r"(.+) at ([\d,]+) (\w+), (.+)")
 _WIDE = 7.6
 _ROW = 0.235
 _LARGE_RATIO = 12
 """A measure that spans more than that is drawn on a logarithmic scale."""
+_ACROSS = 3
+"""Panels beside each other."""
 _FEW_DECADES = 300
 """One that spans less than that has marks at 2 and 5, too."""
 
@@ -62,11 +65,30 @@ def svg(results: Page) -> str:
         "grid.color": GRID[0],
         "grid.linewidth": 0.7,
     }
+    results = with_curves(results)
     with import_module("matplotlib").rc_context(settings):
         figure = _lines(results) if _is_a_curve(results) else _dots(results)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, facecolor=PAPER[0])
     return _with_style(file.getvalue())
+
+
+def with_curves(results: Page) -> Page:
+    """Measures that say `at so many`, as one measure over those sizes, in place of all others of their question."""
+    groups: list[Group] = [{**group, "tables": _curves_of(group["tables"])} for group in results["groups"]]
+    drawn: Page = {**results, "groups": groups, "plotted": []}
+    return drawn if any(group["tables"] for group in groups) else results
+
+
+def _curves_of(tables: Sequence[Table]) -> list[Table]:
+    curves: dict[str, Table] = {}
+    for table in tables:
+        if found := _AT.fullmatch(table["measure"]):
+            what, size, of, unit = found.groups()
+            name = f"{what}, {unit}, by {of}"
+            rows: list[Row] = [{**row, "size": int(size.replace(",", ""))} for row in table["rows"]]
+            curves.setdefault(name, Table(measure=name, rows=[]))["rows"].extend(rows)
+    return list(curves.values())
 
 
 def _is_a_curve(results: Page) -> bool:
@@ -204,31 +226,38 @@ def _marked(value: float, _: int) -> str:
 
 
 def _lines(results: Page) -> Any:
-    grid = [_plotted(group, results) for group in results["groups"]]
-    measures = list(dict.fromkeys(table["measure"] for tables in grid for table in tables))
-    across, each = len(grid), 1.6
-    names = {row["contender"] for tables in grid for table in tables for row in table["rows"]}
-    above, between, below = 0.35 + 0.2 * math.ceil(len(names) / 4), 0.72, 0.4
-    tall = above + len(measures) * (each + between) + below
+    grid = [(group, _plotted(group, results)) for group in results["groups"]]
+    measures = list(dict.fromkeys(table["measure"] for _, tables in grid for table in tables))
+    names = {row["contender"] for _, tables in grid for table in tables for row in table["rows"]}
+    each, between, heading = 1.6, 0.42, 0.34
+    rows_of = [
+        _rows([(group, table) for group, tables in grid for table in tables if table["measure"] == measure])
+        for measure in measures
+    ]
+    across = max(len(panels) for rows in rows_of for panels in rows)
+    above, below = 0.56 + 0.2 * math.ceil(len(names) / 4), 0.1
+    tall = above + sum(heading + len(rows) * (each + between) for rows in rows_of) + below
     figure: Any = _matplotlib("figure").Figure(figsize=(max(_WIDE, 2.9 * across), tall))
     _title(figure, results, tall)
-    width = 0.94 / across
-    for place, measure in enumerate(measures):
-        bottom = tall - above - (place + 1) * (each + between)
-        rows = [row for tables in grid for table in tables if table["measure"] == measure for row in table["rows"]]
-        _row_heading(figure, measure, results, (bottom + each + 0.36) / tall)
-        for column, (group, tables) in enumerate(zip(results["groups"], grid, strict=True)):
-            table = next((table for table in tables if table["measure"] == measure), None)
-            if table is None:
-                continue
-            axes = figure.add_axes((0.07 + column * width, bottom / tall, width - 0.055, each / tall))
-            _curves(axes, table, results, rows)
-            if across > 1:
-                axes.set_title(group["name"], loc="left", fontsize=8, pad=4, color=QUIET[0])
-            if place == len(measures) - 1:
-                axes.set_xlabel("size", fontsize=7.5)
+    top, width = tall - above, 0.94 / across
+    for measure, rows in zip(measures, rows_of, strict=True):
+        _row_heading(figure, measure, results, (top - 0.06) / tall)
+        in_all = [row for panels in rows for _, table in panels for row in table["rows"]]
+        top -= heading
+        for panels in rows:
+            for column, (group, table) in enumerate(panels):
+                place = (0.07 + column * width, (top - each) / tall, width - 0.055, each / tall)
+                axes = figure.add_axes(place)
+                _curves(axes, table, results, in_all)
+                if len(grid) > 1:
+                    axes.set_title(group["name"], loc="left", fontsize=8, pad=4, color=QUIET[0])
+            top -= each + between
     _legend(figure, results, names, tall)
     return figure
+
+
+def _rows(panels: list[tuple[Group, Table]]) -> list[list[tuple[Group, Table]]]:
+    return [panels[start : start + _ACROSS] for start in range(0, len(panels), _ACROSS)]
 
 
 def _row_heading(figure: Any, measure: str, results: Page, height: float) -> None:
@@ -254,6 +283,13 @@ def _curves(axes: Any, table: Table, results: Page, in_the_row: Sequence[Row]) -
     if sizes[-1] / sizes[0] > _LARGE_RATIO:
         axes.set_xscale("log")
     _plain(axes, "both")
+    axes.set_xticks(sizes, [_size(size) for size in sizes])
+
+
+def _size(size: int) -> str:
+    """Short, so that the marks do not meet."""
+    text: str = number(size / 1_000_000) + " M" if size >= 1_000_000 else number(size)
+    return text
 
 
 def _legend(figure: Any, results: Page, names: set[str], tall: float) -> None:

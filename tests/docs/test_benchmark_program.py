@@ -194,3 +194,19 @@ def test_a_question_that_there_is_not_is_refused() -> None:
 
     assert done.returncode == 2
     assert "no question is called fan_in; there are cron_steps, drain" in done.stderr
+
+
+def test_measures_that_say_at_how_many_are_drawn_as_one_curve(run: Run, tmp_path: Path) -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        pytest.skip("matplotlib is not installed")
+    told = (
+        json.dumps(run.results).replace("cost, ms", "cost at 1,000 jobs, ms").replace("tail, ms", "cost at 9 jobs, ms")
+    )
+    (tmp_path / "how_much.json").write_text(told, "utf-8")
+
+    done = python(str(BENCHMARKS), "--render", str(tmp_path))
+
+    assert done.returncode == 0, done.stderr
+    drawn = (tmp_path / "how_much.svg").read_text("utf-8")
+    assert "cost, ms, by jobs" in drawn
+    assert "cost at" not in drawn
