@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
+
+from attrs import frozen
 
 from .. import Attempt, Execution, ExecutionFilter, Instant, Operator, Order, State
 from .arguments import AddCommand
@@ -12,7 +14,7 @@ from .documents import late_by, of_attempt, of_execution, took
 from .errors import OK, UsageError
 from .screen import Screen, confirm, page_hint, paged
 from .store_jobs import STATE_COLOURS, add_paging, described, reason_of
-from .stores import add_store_command, add_yes
+from .stores import Does, add_store_command, add_yes
 from .tables import Cell, Column, harmless
 from .times import add_filters, filter_of, says_which
 from .words import length, plural
@@ -56,13 +58,11 @@ def _add_list(command: argparse.ArgumentParser, order: str) -> None:
     command.add_argument("--count", action="store_true", help="only how many there are")
 
 
-def _list(order: str, states: str, table: Callable[[Screen, Sequence[Execution]], list[str]]) -> Any:
+def _list(order: str, states: str, table: Callable[[Screen, Sequence[Execution]], list[str]]) -> Does:
     def does(arguments: argparse.Namespace, operator: Operator, screen: Screen) -> int:
         where = filter_of(arguments, screen, states=states)
         if arguments.count:
-            count = operator.count_executions(where)
-            screen.document({"total": count}) if screen.as_json else print(count)
-            return OK
+            return _count(operator.count_executions(where), screen)
         page = operator.executions(
             where, order=arguments.order or order, limit=arguments.limit, cursor=arguments.page, total=True
         )
@@ -74,6 +74,14 @@ def _list(order: str, states: str, table: Callable[[Screen, Sequence[Execution]]
         return OK
 
     return does
+
+
+def _count(count: int, screen: Screen) -> int:
+    if screen.as_json:
+        screen.document({"total": count})
+    else:
+        print(count)
+    return OK
 
 
 def _of_waiting(screen: Screen, rows: Sequence[Execution]) -> list[str]:
@@ -205,14 +213,21 @@ def _facts(row: Execution, names: Mapping[str, str], screen: Screen) -> Iterator
     yield from ((name, "\n".join(harmless(text))) for name, text in texts.items() if text is not None)
 
 
+@frozen
 class _Stretch:
     """One attempt on the time line."""
 
-    def __init__(
-        self, number: int, ready: Instant, started: Instant | None, ended: Instant, how: str, error: str | None
-    ):
-        self.number, self.ready, self.started, self.ended = number, ready, started, ended
-        self.how, self.error = how, (error or "").strip().rpartition("\n")[2]
+    number: int
+    ready: Instant
+    started: Instant | None
+    ended: Instant
+    how: str
+    error: str | None
+
+    @property
+    def why(self) -> str:
+        """The last line of its error."""
+        return (self.error or "").strip().rpartition("\n")[2]
 
 
 def _timeline(row: Execution, past: Sequence[Attempt], screen: Screen) -> list[str]:
@@ -247,7 +262,7 @@ def _stretch(each: _Stretch, first: Instant, last: Instant, screen: Screen) -> l
         "" if each.started is None else length(each.ended - each.started),
         (_ENDED.get(each.how, each.how), STATE_COLOURS.get("failed" if each.how == "retry" else each.how)),
         bar(each.ready, each.started, each.ended, first, last),
-        each.error,
+        each.why,
     ]
 
 

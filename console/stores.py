@@ -13,8 +13,8 @@ import argparse
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from typing import Final, TypeAlias
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from .. import InvalidArgument, MemoryStorage, Operator, SQLiteStorage, Storage, SystemClock, storage_at
 from .arguments import AddCommand, add_command
@@ -23,6 +23,10 @@ from .screen import Screen
 
 VARIABLE: Final = "CLEPSYDRA_STORE"
 _EXAMPLES: Final = "sqlite:///jobs.db, a path, or postgresql://user@host/database"
+
+
+Does: TypeAlias = Callable[[argparse.Namespace, Operator, Screen], int]
+"""What a command does with what was parsed; the exit code."""
 
 
 class StoreFailed(CommandError):
@@ -34,7 +38,7 @@ class StoreFailed(CommandError):
 def add_store_command(
     add: AddCommand,
     name: str,
-    does: Callable[[argparse.Namespace, Operator, Screen], int],
+    does: Does,
     summary: str,
     more: str = "",
 ) -> argparse.ArgumentParser:
@@ -83,8 +87,7 @@ def storage_of(arguments: argparse.Namespace) -> Storage:
         storage = store_at(url)
     except InvalidArgument as error:
         named = "--store" if arguments.store else VARIABLE
-        given = "" if error.argument in ("url", "dsn") and "@" in url else f"={url}"
-        raise UsageError(f"{named}{given}: {error.expected}") from error
+        raise UsageError(f"{named}{_wrong(error, url)}") from error
     if isinstance(storage, MemoryStorage):
         raise UsageError(f"{url!r} would be a new store that forgets; name one that others can see ({_EXAMPLES})")
     return storage
@@ -103,14 +106,25 @@ def store_at(url: str) -> Storage:
     if "://" not in url and not url.startswith("memory:"):
         return SQLiteStorage(url)
     address, _, query = url.partition("?")
-    said = dict(parse_qsl(query, keep_blank_values=True))
-    is_server = address.startswith("postgres")
-    # What is not ours is libpq's.
-    options = {name: said.pop(name) for name in (("schema",) if is_server else tuple(said)) if name in said}
+    said = parse_qsl(query, keep_blank_values=True)
+    if address.startswith("postgres"):
+        options = {name: value for name, value in said if name == "schema"}
+        others = [pair for pair in said if pair[0] != "schema"]  # libpq's, who does not read a plus as a space
+        address += f"?{urlencode(others, quote_via=quote)}" if others else ""
+    else:
+        options = dict(said)
     try:
-        return storage_at(f"{address}?{urlencode(said)}" if said else address, **options)
+        return storage_at(address, **options)
     except ImportError as error:
         raise CommandError(str(error)) from error
+
+
+def _wrong(error: InvalidArgument, url: str) -> str:
+    """What is wrong with a URL. One that may hold a password is not repeated."""
+    if error.argument not in ("url", "dsn", "path"):
+        return f": {error}"
+    given = "" if "@" in url or url.startswith("postgres") else f"={url}"
+    return f"{given}: {error.expected}"
 
 
 def _as_options(error: InvalidArgument) -> str:
