@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from operator import attrgetter
+from typing import Any, Generic, Self, TypeVar, overload
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from .errors import InvalidArgument
 from .instants import Instant, Micros
@@ -40,6 +41,8 @@ from .schedule import BoundSchedule, Schedule, schedule_from_json
 from .strategies import LOCAL, RunOn, run_on_from_json, run_on_to_json, to_run_on
 from .task import Call, to_call
 from .work import DEFAULT_QUEUE, Work, labels_text, work_from_row
+
+T = TypeVar("T")
 
 _LONGEST_NAME = 200
 _MOST_PRIORITY = 2**31 - 1
@@ -321,33 +324,59 @@ def _shared(work: Work) -> Work:
     return work
 
 
+@frozen(weakref_slot=False)
+class JobStatus:
+    """What commands have made of a job: all of its record that stays while it is fired again and again.
+
+    Jobs that were added together hold one between them, until a command changes one of them.
+    """
+
+    state: JobState
+    generation: int
+    revision: int
+    anchor: Instant
+    schedule_generation: int
+    created_at: Instant
+    updated_at: Instant
+    reason: str | None = None
+    declared: bool = False
+
+
+status_of = lru_cache(maxsize=1024)(JobStatus)
+"""A `JobStatus` of these values; equal ones are mostly one."""
+
+
+class OfStatus(Generic[T]):
+    """A field of a record's status, read and changed as if it were the record's own."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name, self._value_in = name, attrgetter(name)
+
+    @overload
+    def __get__(self, record: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, record: JobRecord, owner: type) -> T: ...
+    def __get__(self, record: JobRecord | None, owner: type) -> T | Self:
+        return self if record is None else self._value_in(record.status)
+
+    def __set__(self, record: JobRecord, value: T) -> None:
+        changes: dict[str, Any] = {self._name: value}
+        record.status = evolve(record.status, **changes)
+
+
 @define(weakref_slot=False)
 class JobRecord:
     """A job as the store keeps it. Handed out as a snapshot: changing one changes nothing."""
 
     id: str
     job: Job
-    state: JobState
-    generation: int
-    """Grows by one with each real change of the definition."""
-    revision: int
-    """The store's revision of its last change; grows over all jobs."""
-    anchor: Instant
-    """Where `Every` counts from: the first add, or the last change of the schedule."""
+    status: JobStatus
     cursor: Instant
     """Every nominal time up to and including this one is accounted for."""
     horizon: Instant
     """Verdicts are kept from here on."""
-    schedule_generation: int
-    """The generation in which the present schedule came."""
-    created_at: Instant
-    updated_at: Instant
-    reason: str | None = None
-    """Why it is paused or stopped, where a rule and not a person did it: `exhausted`, `limit`, ..."""
     fired: int = 0
     """How many nominal times have fired, for `limit`."""
-    declared: bool = False
-    """Whether code declares it (as opposed to `add_job` at run time)."""
 
     @property
     def name(self) -> str:
@@ -357,11 +386,27 @@ class JobRecord:
     @property
     def schedule(self) -> Schedule | None:
         """The job's schedule."""
-        return self.job.schedule
+        return self.job.definition.schedule
+
+    state = OfStatus[JobState]()
+    generation = OfStatus[int]()
+    """Grows by one with each real change of the definition."""
+    revision = OfStatus[int]()
+    """The store's revision of its last change; grows over all jobs."""
+    anchor = OfStatus[Instant]()
+    """Where `Every` counts from: the first add, or the last change of the schedule."""
+    schedule_generation = OfStatus[int]()
+    """The generation in which the present schedule came."""
+    created_at = OfStatus[Instant]()
+    updated_at = OfStatus[Instant]()
+    reason = OfStatus[str | None]()
+    """Why it is paused or stopped, where a rule and not a person did it: `exhausted`, `limit`, ..."""
+    declared = OfStatus[bool]()
+    """Whether code declares it (as opposed to `add_job` at run time)."""
 
     def bind(self) -> BoundSchedule | None:
         """The schedule bound to this job."""
-        return self.job.bind(self.id, self.anchor)
+        return self.job.bind(self.id, self.status.anchor)
 
 
 @frozen(weakref_slot=False)
@@ -377,6 +422,12 @@ class ScheduleEpoch:
     """Exclusive: its times count after this."""
     until: Instant | None = field(default=None)
     """Inclusive; None while it lasts."""
+
+
+def first_epoch(record: JobRecord, schedule: Schedule) -> ScheduleEpoch:
+    """The epoch of a job that has had this schedule since it was added."""
+    anchor = record.anchor
+    return ScheduleEpoch(record.id, record.schedule_generation, record.name, schedule, anchor, anchor)
 
 
 def job_to_json(job: Job) -> JsonText:

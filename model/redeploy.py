@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 from attrs import evolve
 
 from .instants import Instant
-from .job import Job, JobRecord, JobState, job_of, shared_definition
+from .job import Job, JobRecord, JobState, job_of, shared_definition, status_of
 from .policies import Recovery
 
 Change: TypeAlias = Literal["unchanged", "updated", "rescheduled", "readded"]
@@ -46,34 +46,18 @@ def _defined_anew(job: Job, **changes: Any) -> Job:
 
 def first_record(job_id: str, job: Job, declared: bool, now: Instant, revision: int) -> JobRecord:
     """The record of a job that is added: it counts from now, and one that has no time to come is finished already."""
-    record = JobRecord(
-        id=job_id,
-        job=evolve_state(job, JobState.ACTIVE),
-        state=job.state,
-        generation=1,
-        revision=revision,
-        anchor=now,
-        cursor=now,
-        horizon=now,
-        schedule_generation=1,
-        created_at=now,
-        updated_at=now,
-        declared=declared,
-    )
+    status = status_of(job.state, 1, revision, now, 1, now, now, None, declared)
+    record = JobRecord(job_id, evolve_state(job, JobState.ACTIVE), status, now, now)
     finish_if_exhausted(record)
     return record
 
 
 def redeployed(stored: JobRecord, job: Job, declared: bool, now: Instant, revision: int, change: Change) -> JobRecord:
     """The record after an `updated` or `rescheduled` change; one that has fired as often as it may now is finished."""
-    record = evolve(
-        stored,
-        job=evolve_state(job, JobState.ACTIVE),
-        generation=stored.generation + 1,
-        revision=revision,
-        updated_at=now,
-        declared=declared,
+    changed = evolve(
+        stored.status, generation=stored.generation + 1, revision=revision, updated_at=now, declared=declared
     )
+    record = evolve(stored, job=evolve_state(job, JobState.ACTIVE), status=changed)
     if change == "rescheduled":
         record.anchor = now
         record.cursor = max(now, stored.cursor)

@@ -152,7 +152,7 @@ def _nth_from_last(bound: BoundSchedule, last: Instant, count: int) -> Instant:
 
 def _fire(entry: Entry, execution_id: str, nominal: Instant, due_at: Instant) -> Fire:
     record = entry.record
-    return Fire(record.id, record.generation, entry.cursor, nominal, execution_id, nominal, due_at)
+    return Fire(record.id, record.status.generation, entry.cursor, nominal, execution_id, nominal, due_at)
 
 
 def _settle_only(entry: Entry, last: Instant, reason: str) -> Fire:

@@ -124,9 +124,10 @@ class _Books:
         cursor = record.cursor
         if record.id in self.ahead:
             cursor, _ = self.ahead[record.id]
-        if record.state is not _ACTIVE or record.id in self.ending:
+        status = record.status
+        if status.state is not _ACTIVE or record.id in self.ending:
             return "inactive"
-        if record.generation != fire.generation or cursor != fire.cursor:
+        if status.generation != fire.generation or cursor != fire.cursor:
             return "moved"
         if fire.alone and any(unfinished(row) for row in self.waiting.get(record.id, ())):
             return "busy"
@@ -180,12 +181,13 @@ class _Books:
 
 
 def _at_limit(record: JobRecord, more: int = 0) -> bool:
-    limit = record.job.limit
+    limit = record.job.definition.limit
     return limit is not None and record.fired + more >= limit
 
 
 def _fired_row(fire: Fire, record: JobRecord, now: Instant) -> Execution:
-    work = record.job.work
+    definition = record.job.definition
+    work = definition.work
     return Execution(
         fire.execution_id,
         work,
@@ -194,10 +196,10 @@ def _fired_row(fire: Fire, record: JobRecord, now: Instant) -> Execution:
         fire.due_at,
         fire.due_at,
         fire.execution_id,
-        _PENDING if isinstance(record.job.run_on, Local) else _PLACING,
+        _PENDING if isinstance(definition.run_on, Local) else _PLACING,
         record.id,
         record.job.name,
-        record.generation,
+        record.status.generation,
         fire.nominal,
         start_by=None if work.start_by is None else fire.due_at + work.start_by,
     )

@@ -34,8 +34,7 @@ class JobLedger(Holding):
         with self.reading():
             if self.get_fact(_WRITTEN) is None:
                 return None
-            records, _ = self.select_jobs(EVERY_JOB, Order.ID, None, None)
-            return records
+            return self.every_job()
 
     def list_jobs(
         self, where: JobFilter = EVERY_JOB, order: Order = Order.NAME, limit: int = 100, cursor: str | None = None
@@ -132,7 +131,7 @@ class JobLedger(Holding):
         if new.create_only:
             return JobChange(known, "exists", known.state)
         if new.declared and not known.declared:
-            known = evolve(known, declared=True, revision=revision, updated_at=now)
+            known = evolve(known, status=evolve(known.status, declared=True, revision=revision, updated_at=now))
             self.update_jobs([known])
         return JobChange(known, "unchanged", known.state)
 

@@ -32,7 +32,7 @@ from ..model.policies import count_of
 from ..model.strategies import Node
 from .ledger import Ledger
 from .memory_by_job import ExecutionsByJob
-from .memory_history import Bound, History, Walk
+from .memory_history import Bound, EpochsByJob, History, Walk
 from .memory_queues import WaitingQueues
 from .paging import EXECUTION_COLUMNS, JOB_COLUMNS, column_of, page_rows
 from .protocol import Fire, Fired, Mark, TaskRow
@@ -93,7 +93,8 @@ class MemoryStorage(Ledger):
         self._jobs: dict[str, JobRecord] = {}
         """By id, in the order of their revisions: a reader of changes looks at the last ones only."""
         self._named: dict[str, JobRecord] = {}
-        self._history = History(keep, self._may_reach, self.raise_horizons)
+        epochs = EpochsByJob(self._jobs.get, self._named.get)
+        self._history = History(keep, self._may_reach, self.raise_horizons, epochs)
         self._executions: dict[str, Execution] = {}
         self._attempts: dict[str, list[Attempt]] = {}
         self._by_job = ExecutionsByJob(self._executions)
@@ -229,9 +230,9 @@ class MemoryStorage(Ledger):
     def delete_job_rows(self, records: Sequence[JobRecord], revision: int, now: Instant) -> None:
         """Remove, and remember."""
         known = [record for record in records if record.id in self._jobs]
+        self._history.remember_removed(known, revision, now)
         for record in known:
             del self._jobs[record.id], self._named[record.name]
-        self._history.remember_removed(known, revision, now)
 
     def removed_since(self, revision: int) -> tuple[Sequence[tuple[str, str]], bool]:
         """Ids and names, and whether that is all."""

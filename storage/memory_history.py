@@ -11,11 +11,11 @@ from heapq import nsmallest
 from itertools import count, islice
 from operator import attrgetter
 
-from attrs import define
+from attrs import define, evolve
 
 from ..model.execution import Range
 from ..model.instants import Instant
-from ..model.job import JobRecord, ScheduleEpoch
+from ..model.job import JobRecord, ScheduleEpoch, first_epoch
 
 _AT_ONCE = 256
 """About so much is dropped in one go."""
@@ -73,76 +73,84 @@ class Walk:
 class EpochsByJob:
     """The epochs of each job, in the order in which they began, and which jobs bear or bore a name.
 
-    Nearly all jobs have a single one for all their life: it stands for itself, and its job for all bearers of its name.
-    A list is made of it when a second one comes, or when somebody asks.
+    Nearly all jobs have one epoch, which began with them and lasts: it is what their record tells, and is not kept
+    here. A list is made of it when it ends, when a second one comes, or when somebody asks for the list.
     """
 
-    def __init__(self) -> None:
-        self._only: dict[str, ScheduleEpoch] = {}
+    def __init__(self, job: Callable[[str], JobRecord | None], named: Callable[[str], JobRecord | None]) -> None:
+        self._job, self._named = job, named
         self._lists: dict[str, list[ScheduleEpoch]] = {}
-        self._bearers: dict[str, str | set[str]] = {}
+        """A job that is not here has what its record tells; an empty list is that of a job whose epochs are dropped."""
+        self._bearers: dict[str, set[str]] = {}
+        """Of those that have lists."""
 
     def __getitem__(self, job_id: str) -> list[ScheduleEpoch]:
-        only = self._only.pop(job_id, None)
-        if only is not None:
-            self._lists[job_id] = [only]
+        if job_id not in self._lists:
+            self._list(job_id, *self._told(job_id))
         return self._lists[job_id]
 
-    def add(self, epoch: ScheduleEpoch) -> None:
-        """One that begins."""
-        job_id = epoch.job_id
-        if job_id in self._only or job_id in self._lists:
-            self[job_id].append(epoch)
-        else:
-            self._only[job_id] = epoch
-        bearers = self._bearers.setdefault(epoch.name, job_id)
-        if isinstance(bearers, set):
-            bearers.add(job_id)
-        elif bearers != job_id:
-            self._bearers[epoch.name] = {bearers, job_id}
-
-    def end(self, job_id: str, until: Instant) -> int:
-        """End what lasts of a job's epochs; how many that are."""
-        open_ones = [epoch for epoch in self.of_job(job_id) if epoch.until is None]
-        for epoch in open_ones:
-            ended = ScheduleEpoch(
-                job_id, epoch.generation, epoch.name, epoch.schedule, epoch.anchor, epoch.since, until
-            )
-            if job_id in self._only:
-                self._only[job_id] = ended
-            else:
-                epochs = self._lists[job_id]
-                epochs[epochs.index(epoch)] = ended
-        return len(open_ones)
-
-    def of_job(self, job_id: str) -> Sequence[ScheduleEpoch]:
-        """Of one job."""
-        only = self._only.get(job_id)
-        return self._lists.get(job_id, ()) if only is None else (only,)
-
-    def bearers(self, name: str) -> list[str]:
-        """The jobs that bear or bore a name and have epochs."""
-        bearers = self._bearers.get(name, ())
-        return [bearers] if isinstance(bearers, str) else sorted(bearers)
-
-    def forget(self, name: str, job_id: str) -> None:
-        """All of one job."""
-        self._only.pop(job_id, None)
-        self._lists.pop(job_id, None)
-        bearers = self._bearers.get(name)
-        if isinstance(bearers, set):
-            bearers.discard(job_id)
-        if not bearers or bearers == job_id:
-            self._bearers.pop(name, None)
-
     def __iter__(self) -> Iterator[ScheduleEpoch]:
-        yield from self._only.values()
+        """All that have ended, and some that last."""
         for epochs in self._lists.values():
             yield from epochs
 
+    def _told(self, job_id: str) -> Sequence[ScheduleEpoch]:
+        record = self._job(job_id)
+        return () if record is None or record.schedule is None else (first_epoch(record, record.schedule),)
+
+    def _list(self, job_id: str, *epochs: ScheduleEpoch) -> None:
+        self._lists[job_id] = list(epochs)
+        for epoch in epochs:
+            self._bearers.setdefault(epoch.name, set()).add(job_id)
+
+    def add(self, epoch: ScheduleEpoch) -> None:
+        """One that begins."""
+        if epoch.job_id in self._lists:
+            self._list(epoch.job_id, *self._lists[epoch.job_id], epoch)
+        elif (told := self._told(epoch.job_id)) != (epoch,):
+            self._list(epoch.job_id, *told, epoch)
+
+    def end(self, job_id: str, until: Instant) -> int:
+        """End what lasts of a job's epochs; how many that are."""
+        if not self.of_job(job_id):
+            return 0
+        ended, epochs = 0, self[job_id]
+        for index, epoch in enumerate(epochs):
+            if epoch.until is None:
+                epochs[index] = evolve(epoch, until=until)
+                ended += 1
+        return ended
+
+    def of_job(self, job_id: str) -> Sequence[ScheduleEpoch]:
+        """Of one job."""
+        epochs = self._lists.get(job_id)
+        return self._told(job_id) if epochs is None else epochs
+
+    def bearers(self, name: str) -> list[str]:
+        """The jobs that bear or bore a name, as far as they may have epochs."""
+        record = self._named(name)
+        living = () if record is None else (record.id,)
+        return sorted(self._bearers.get(name, set()).union(living))
+
+    def keep(self, job_id: str) -> None:
+        """The job is going to be removed: what its record tells will be asked for nevertheless."""
+        if self.of_job(job_id):
+            self[job_id]
+
+    def forget(self, name: str, job_id: str) -> None:
+        """All of one job."""
+        self._lists.pop(job_id, None)
+        if self._told(job_id):
+            self._lists[job_id] = []
+        bearers = self._bearers.get(name, set())
+        bearers.discard(job_id)
+        if not bearers:
+            self._bearers.pop(name, None)
+
     def clear(self) -> None:
         """Forget all."""
-        self.__init__()  # type: ignore[misc]
+        self._lists.clear()
+        self._bearers.clear()
 
 
 class History:
@@ -156,6 +164,7 @@ class History:
         keep: int,
         may_reach: Callable[[str, Instant], bool],
         reach: Callable[[Mapping[str, Instant]], None],
+        epochs: EpochsByJob,
     ) -> None:
         self._may_reach, self._reach = may_reach, reach
         self._of_ranges, self._of_epochs, self._of_removed = Bound(keep), Bound(keep), Bound(keep)
@@ -163,7 +172,7 @@ class History:
         """In the order of their removal."""
         self._remembers_from = 0
         """The revision since which no removed job has been forgotten."""
-        self._epochs = EpochsByJob()
+        self._epochs = epochs
         self._ended_count = 0
         self._ranges: dict[int, Range] = {}
         """By number, in the order of their insertion."""
@@ -259,6 +268,7 @@ class History:
     def remember_removed(self, records: Iterable[JobRecord], revision: int, now: Instant) -> None:
         """Jobs that are removed."""
         for record in records:
+            self._epochs.keep(record.id)
             self.removed[record.id] = RemovedJob(record.id, record.name, revision, now, record.cursor, record.horizon)
 
     def removed_since(self, revision: int) -> tuple[list[tuple[str, str]], bool]:

@@ -15,7 +15,16 @@ from typing import Any, Final, TypeAlias
 
 from ..model.errors import ClepsydraError
 from ..model.execution import UNFINISHED, Attempt, Cause, Execution, Kind, Range, State
-from ..model.job import Definition, JobRecord, JobState, ScheduleEpoch, definition_from_json, job_of, job_to_json
+from ..model.job import (
+    Definition,
+    JobRecord,
+    JobState,
+    ScheduleEpoch,
+    definition_from_json,
+    job_of,
+    job_to_json,
+    status_of,
+)
 from ..model.payload import NO_ARGUMENTS, JsonText
 from ..model.schedule import Schedule, schedule_from_json
 from ..model.strategies import Node
@@ -327,9 +336,17 @@ def job_to_row(record: JobRecord) -> Row:
 
 def job_from_row(row: Row) -> JobRecord:
     """The inverse of `job_to_row`. Equal definitions share one value."""
-    job = job_of(row[1], _definition(row[2]))
-    fields: Row = (row[0], job, _JOB_STATES[row[5]], *row[6:14], loaded(row[14]), row[15], row[16] == 1)
-    return JobRecord(*fields)
+    _, name, definition, _, _, state, generation, revision, anchor, cursor, horizon = row[:11]
+    status = status_of(_JOB_STATES[state], generation, revision, anchor, *row[11:14], loaded(row[14]), row[16] == 1)
+    anchor = status.anchor  # mostly the cursor and the horizon are the same instant: then they are also one object
+    return JobRecord(
+        row[0],
+        job_of(name, _definition(definition)),
+        status,
+        anchor if cursor == anchor else cursor,
+        anchor if horizon == anchor else horizon,
+        row[15],
+    )
 
 
 @lru_cache(maxsize=16384)

@@ -115,7 +115,7 @@ class Starting(Holding):
                 return chosen
 
     def _rooms(self, jobs: Mapping[str, JobRecord], rows: Iterable[Execution]) -> dict[str, _Room]:
-        exclusive = [job_id for job_id, record in jobs.items() if record.job.overlap is not _ALLOW]
+        exclusive = [job_id for job_id, record in jobs.items() if record.job.definition.overlap is not _ALLOW]
         # Whoever is alone with its job has room: mostly there is nothing to judge.
         there = self.crowded_jobs(exclusive)
         if not there:
@@ -214,7 +214,7 @@ class _Starter:
             return "not due yet"
         if self.task_rooms is not None and self.task_rooms.is_full(row.work.task):
             return "no room for its task here"
-        if record is not None and row.generation != record.generation:
+        if record is not None and row.generation != record.status.generation:
             return self._renew(row, record)
         return None if self.tasks is None or row.work.task in self.tasks else _NO_CODE
 
@@ -296,11 +296,12 @@ def _verdict_instead(row: Execution, record: JobRecord | None, now: Instant) -> 
         return Kind.EXPIRED, "its start_by had passed"
     if row.nominal is None or record is None:
         return None
-    if record.state is _PAUSED:
+    status = record.status
+    if status.state is _PAUSED:
         return Kind.PAUSED, "the job is paused"
-    if record.state is _STOPPED and record.reason not in RUN_OUT:
+    if status.state is _STOPPED and status.reason not in RUN_OUT:
         return Kind.CANCELLED, "the job is stopped"
-    window = record.job.misfire.window
+    window = record.job.definition.misfire.window
     if window is not None and now > row.nominal + window:
         return Kind.MISSED, "it was later than the misfire window"
     return None

@@ -124,6 +124,10 @@ class Tables(ABC):
     ) -> tuple[list[JobRecord], str | None]:
         """A page and the cursor of the next."""
 
+    def every_job(self) -> Sequence[JobRecord]:
+        """All, by id; what changes meanwhile may be seen as it was or as it is."""
+        return self.select_jobs(EVERY_JOB, Order.ID, None, None)[0]
+
     @abstractmethod
     def count_job_rows(self, where: JobFilter) -> int:
         """How many."""
