@@ -150,11 +150,19 @@ def is_wildcard(fields: Fields) -> bool:
 
 
 def _check(expr: str, index: int, text: str) -> None:
-    kind = KINDS[index]
+    problem = _problem_in(index, text)
+    if problem is not None:
+        raise FieldError(expr, KINDS[index], *problem)
+
+
+@lru_cache(maxsize=4096)  # few fields make many expressions
+def _problem_in(index: int, text: str) -> tuple[str, str] | None:
+    """The first element of a field's list that is not right, and what is wrong with it."""
     for atom in text.split(","):
-        problem = _problem(index, kind, atom)
+        problem = _problem(index, KINDS[index], atom)
         if problem:
-            raise FieldError(expr, kind, atom if atom else text, problem)
+            return atom if atom else text, problem
+    return None
 
 
 def _problem(index: int, kind: Kind, atom: str) -> str | None:
@@ -299,6 +307,7 @@ def unrestricted(text: str) -> bool:
     return any(atom in ("*", "?", "*/1") for atom in text.split(","))
 
 
+@lru_cache(maxsize=4096)
 def split_field(index: int, text: str) -> tuple[str, tuple[Special, ...]]:
     """A field as croniter is to see it ('' for nothing), and what croniter must not see."""
     plain: list[str] = []

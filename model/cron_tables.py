@@ -206,9 +206,14 @@ class Days:
 @lru_cache(maxsize=1024)
 def _month_tables(months: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """For each month of the year, how many months ahead, and back, a named one is."""
-    ahead = tuple(min((month - 1 - here) % 12 for month in months) for here in range(12))
-    back = tuple(min((here - month + 1) % 12 for month in months) for here in range(12))
-    return ahead, back
+    ahead, back = [0] * 12, [0] * 12
+    to_next = to_last = 0
+    for step in range(24):  # twice around the year: by the second time it is known how far the last one is
+        earlier, later = 11 - step % 12, step % 12
+        to_next = 0 if earlier + 1 in months else to_next + 1
+        to_last = 0 if later + 1 in months else to_last + 1
+        ahead[earlier], back[later] = to_next, to_last
+    return tuple(ahead), tuple(back)
 
 
 def _new_year(year: int) -> int:
