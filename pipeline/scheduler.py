@@ -348,20 +348,19 @@ class Scheduler(Declaring):
         chain, lane = runtime.chain, runtime.lane
         pool = chain.pool.statistics()
         reasons = list(complaints(runtime, pool.degraded, self.clock.monotonic()))
-        records = list(chain.book.by_name.values())
         return Health(
             "degraded" if reasons else "ok",
             reasons,
             runtime.node.id,
-            len(records),
+            len(chain.book.by_name),
             chain.fills(),
             chain.queues(),
             len(chain.mailbox),
             pool,
             lane.statistics(),
             chain.supervisor.tree(),
-            sorted(record.name for record in records if record.declared and record.name not in chain.book.declared),
-            sorted({record.job.work.task for record in records} - set(self._registry.tasks)),
+            sorted(chain.book.undeclared),
+            sorted(set(chain.book.tasks) - set(self._registry.tasks)),
         )
 
     def tune(

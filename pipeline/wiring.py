@@ -25,7 +25,8 @@ from ..stages.commands import Mailbox
 from ..stages.demand import Demand
 from ..stages.execution_broadcaster import ExecutionBroadcaster
 from ..stages.executor import Executor
-from ..stages.job_broadcaster import JobBook, JobBroadcaster
+from ..stages.job_book import JobBook
+from ..stages.job_broadcaster import JobBroadcaster
 from ..stages.lease import Lease
 from ..stages.messages import DueEvent, JobNews, PlacedEvent
 from ..stages.node_keeper import NodeKeeper

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TypeVar, assert_never
 
-import anyio
 from anyio.lowlevel import checkpoint
 
 from ..model import events
@@ -26,6 +25,7 @@ from ..storage.lane import StorageLane
 from ..storage.protocol import Changes, JobChange, NewJob, Storage
 from .channel import Channel
 from .commands import AnyCommand, ChangeState, Mailbox, PutJobs, RemoveJobs, RunJob, manual_run
+from .job_book import BookedJobs, JobBook
 from .messages import JobAdded, JobEvent, JobNews, JobRemoved, RunRequested, SnapshotBegun, SnapshotEnded
 from .turns import in_batches
 
@@ -35,46 +35,6 @@ T = TypeVar("T")
 
 _MOST_AT_ONCE = 64
 _MOST_TRIES = 3
-
-
-class JobBook:
-    """The jobs as this process knows them. Written by the job broadcaster, read by anybody on the loop, without
-    waiting.
-    """
-
-    def __init__(self) -> None:
-        self.by_name: dict[str, JobRecord] = {}
-        self.declared: set[str] = set()
-        """Names that this process' code declares."""
-        self.revision = -1
-        """Up to which revision of the store the book is complete; -1: not loaded yet."""
-        self.loaded = anyio.Event()
-
-    def put(self, record: JobRecord) -> None:
-        """Take in a job, in the place of what bore its name."""
-        self.by_name[record.name] = record
-
-    def holds(self, name: str, job_id: str) -> bool:
-        """Whether the job of this name is the one with this id, and not a later one."""
-        known = self.by_name.get(name)
-        return known is not None and known.id == job_id
-
-    def drop(self, record: JobRecord) -> None:
-        """Forget a job; one that has taken its name since stays."""
-        if self.holds(record.name, record.id):
-            del self.by_name[record.name]
-
-    def replace(self, records: dict[str, JobRecord]) -> None:
-        """Forget everything else."""
-        self.by_name = records
-
-    def fires(self, record: JobRecord) -> bool:
-        """Whether this process fires the job: active, scheduled, and not declared by code that this process lacks."""
-        return (
-            record.state is JobState.ACTIVE
-            and record.schedule is not None
-            and (not record.declared or record.name in self.declared)
-        )
 
 
 class JobBroadcaster:
@@ -354,8 +314,8 @@ class JobBroadcaster:
         self._book.revision = max(self._book.revision, changes.revision)
 
     async def _reload(self) -> None:
-        revision, records = await self._lane.read(_everything)
-        self._book.replace(records)
+        revision, jobs = await self._lane.read(_everything)
+        self._book.replace(jobs)
         self._book.revision = revision
         self._book.loaded.set()
 
@@ -435,11 +395,11 @@ def _has_only_run_out(known: JobRecord | None, record: JobRecord) -> bool:
     return known is not None and known.generation == record.generation and record.reason in RUN_OUT
 
 
-def _everything(store: Storage) -> tuple[int, dict[str, JobRecord]]:
+def _everything(store: Storage) -> tuple[int, BookedJobs]:
     # The revision first: what changes in between is then seen twice rather than never.
     revision = store.changes(2**62).revision
-    # By name here and not on the loop, which a million jobs would hold up.
-    return revision, {record.name: record for record in store.load_jobs() or ()}
+    # Booked here and not on the loop, which a million jobs would hold up.
+    return revision, BookedJobs.of(store.load_jobs() or ())
 
 
 def _remove(store: Storage, command: RemoveJobs, now: int) -> Sequence[JobRecord]:
