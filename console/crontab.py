@@ -137,13 +137,15 @@ class Log:
             self.output.line(as_json(entry) if self._json else plain(entry))
 
     def spoken(self, spoken: Spoken) -> None:
-        """A line that a job has written."""
+        """What a job has written, in one piece: a job that writes much must not keep others waiting."""
         now = stamp(self._clock.now())
         if self._json:
-            facts = {"time": now, "job": spoken.job, "pid": spoken.pid, "stream": spoken.stream, "text": spoken.text}
-            self.output.line(json_line(facts))
+            facts = {"time": now, "job": spoken.job, "pid": spoken.pid, "stream": spoken.stream}
+            lines = [json_line({**facts, "text": text}) for text in spoken.lines]
         else:
-            self.output.line(f"{now} job={value(spoken.job)} pid={spoken.pid} {spoken.stream}: {spoken.text}")
+            before = f"{now} job={value(spoken.job)} pid={spoken.pid} {spoken.stream}: "
+            lines = [before + text for text in spoken.lines]
+        self.output.line("\n".join(lines))
 
 
 async def _serve(wanted: Wanted, arguments: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Final, Literal, TypeAlias
 
 import anyio
@@ -22,10 +22,11 @@ from .children import Child, Children, Identity, ending
 from .spoken import Lines
 from .words import utc
 
-_CHUNK: Final = 8_192
+_CHUNK: Final = 4_096
 """Bytes that are taken from a process before others have their turn."""
 _PIPE: Final = 1_048_576
 """What a pipe can hold at the most: so much may have been written before its writer has ended."""
+_MOST_OF_LAST_WORDS: Final = 200
 
 Stream: TypeAlias = Literal["out", "err"]
 
@@ -52,12 +53,12 @@ class CommandFailed(Exception):
 
 @frozen
 class Spoken:
-    """A line that a process has written."""
+    """Lines that a process has written."""
 
     job: str
     pid: int
     stream: Stream
-    text: str
+    lines: Sequence[str]
 
 
 @define(eq=False)
@@ -114,10 +115,10 @@ class _Ear:
             self.close()
 
     def _say(self, lines: list[str]) -> None:
-        for line in lines:
-            self.count += 1
-            self.last = line or self.last
-            self.write(Spoken(self.job, self.pid, self.stream, line))
+        if lines:
+            self.count += len(lines)
+            self.last = next((line for line in reversed(lines) if line), self.last)
+            self.write(Spoken(self.job, self.pid, self.stream, lines))
 
 
 class Errands:
@@ -225,4 +226,4 @@ async def _feed(pipe: int, text: bytes) -> None:
 
 def _failure(child: Child, last_words: str) -> str:
     ended = "it does not end, not even killed" if child.status is None else ending(child.status)
-    return f"{ended}: {last_words}" if last_words else ended
+    return f"{ended}: {last_words[:_MOST_OF_LAST_WORDS]}" if last_words else ended
