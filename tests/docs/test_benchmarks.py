@@ -51,6 +51,14 @@ THE_OTHERS = [
     ("scheduled_durable.py", "PostgreSQL", "bare loop, batches of 64", 100),
     ("steady_state.py", "1,000 a second", "clepsydra", 1),
     ("steady_state.py", "10,000 a second, spread", "bare loop", 1),
+    ("growth.py", "jobs, memory", "clepsydra", 100),
+    ("growth.py", "history, SQLite", "clepsydra", 100),
+    ("growth.py", "history, PostgreSQL", "clepsydra", 100),
+    ("growth.py", "nodes, SQLite", "clepsydra", 1),
+    ("growth.py", "nodes, PostgreSQL", "clepsydra", 1),
+    ("soak.py", "virtual time", "clepsydra", 2),
+    ("soak.py", "memory", "clepsydra", 5),
+    ("soak.py", "SQLite", "clepsydra", 5),
 ]
 
 
@@ -63,7 +71,7 @@ def test_a_benchmark_measures(
     script: str, group: str, contender: str, size: int, request: pytest.FixtureRequest
 ) -> None:
     environment = dict(os.environ)
-    if group == "PostgreSQL":
+    if "PostgreSQL" in group:
         postgres: Schemas = request.getfixturevalue("postgres")
         environment["CLEPSYDRA_BENCH_POSTGRES"] = postgres.dsn
 
@@ -73,7 +81,7 @@ def test_a_benchmark_measures(
         text=True,
         check=False,
         env=environment,
-        timeout=120,
+        timeout=300,
     )
 
     assert done.returncode == 0, done.stderr
