@@ -24,7 +24,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -68,6 +67,9 @@ def resident() -> float:
 class Watch:
     """What was seen of a run: each sample is when, the memory and the median lateness of the starts since the last."""
 
+    begin: float = math.inf
+    end: float = math.inf
+    """Starts for times before the one and from the other on do not count."""
     samples: list[tuple[float, float, float]] = field(factory=list[tuple[float, float, float]])
     late: list[float] = field(factory=list[float])
     runs: int = 0
@@ -76,8 +78,10 @@ class Watch:
         """A run begins now."""
         nominal = current_execution().nominal
         assert nominal is not None
-        self.runs += 1
-        self.late.append(time.time() - nominal.timestamp())
+        due = nominal.timestamp()
+        if self.begin <= due < self.end:
+            self.runs += 1
+            self.late.append(time.time() - due)
 
     def sample(self, at: float) -> None:
         """Now."""
@@ -100,31 +104,22 @@ class Watch:
 
 
 async def soaked(storage: Storage | None, rate: int, seconds: int) -> tuple[Watch, int]:
-    """So many jobs each second; what was seen, and how many starts were due."""
+    """So many jobs each second; what was seen from a second after the last was added, and how many starts were due."""
     watch, scheduler = Watch(), Scheduler(storage)
 
     @scheduler.task(name="noop")
     async def noop() -> None:
         watch.started()
 
-    begin = math.ceil(time.time() + 2 + rate / 1000)
-    end = begin + seconds
-    first, last = (_moment(at) for at in (begin, end))
-    schedule = Cron("* * * * * *").between(first, last)
     async with scheduler:
-        await scheduler.add_jobs(Job(f"job {number}", noop, schedule) for number in range(rate))
-        if time.time() > begin:
-            raise SystemExit(f"the first jobs were due before all {rate} were added")
-        await anyio.sleep(begin - time.time() - 0.05)
-        for at in range(begin + 1, end + 1):
+        await scheduler.add_jobs(Job(f"job {number}", noop, Cron("* * * * * *")) for number in range(rate))
+        begin = math.ceil(time.time() + 1)
+        watch.begin, watch.end = begin, begin + seconds
+        for at in range(begin + 1, watch.end + 1):
             await anyio.sleep(max(0.0, at - 0.05 - time.time()))
             watch.sample(at - begin)
     audited(scheduler.storage)
-    return watch, rate * (end - begin)
-
-
-def _moment(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)
+    return watch, rate * seconds
 
 
 # ---- real time

@@ -81,7 +81,7 @@ def ours(rate: int, span: int, *, spread: bool = False) -> Numbers:
 
     async def measure() -> Numbers:
         scheduler = Scheduler()
-        window = Window(rate, span, math.ceil(time.time() + 2 + rate / 2000))
+        window = Window(rate, span, math.ceil(time.time() + 2 + rate / 4000))
 
         @scheduler.task(name="noop")
         async def noop() -> None:
