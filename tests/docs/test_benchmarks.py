@@ -73,7 +73,7 @@ def test_a_benchmark_measures(
     environment = dict(os.environ)
     if "PostgreSQL" in group:
         postgres: Schemas = request.getfixturevalue("postgres")
-        environment["CLEPSYDRA_BENCH_POSTGRES"] = postgres.dsn
+        environment |= {"CLEPSYDRA_BENCH_POSTGRES": postgres.dsn, "CLEPSYDRA_BENCH_UNSYNCED": "yes"}
 
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / script), "--one", group, contender, "--size", str(size)],
