@@ -254,14 +254,15 @@ def _timeline(row: Execution, past: Sequence[Attempt], screen: Screen) -> list[s
 
 
 def _stretch(each: _Stretch, first: Instant, last: Instant, screen: Screen) -> list[Cell]:
+    colour = STATE_COLOURS.get("failed" if each.how == "retry" else each.how)
     waited = (each.started or each.ended) - each.ready
     return [
         str(each.number),
         screen.time(each.started),
         length(max(waited, 0)),
         "" if each.started is None else length(each.ended - each.started),
-        (_ENDED.get(each.how, each.how), STATE_COLOURS.get("failed" if each.how == "retry" else each.how)),
-        bar(each.ready, each.started, each.ended, first, last),
+        (_ENDED.get(each.how, each.how), colour),
+        (bar(each.ready, each.started, each.ended, first, last), colour),
         each.why,
     ]
 

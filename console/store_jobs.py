@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -221,7 +222,7 @@ def _said(value: object) -> str:
         return ", ".join(f"{name}={_said(part)}" for name, part in value.items()) or "none"  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, list):
         return ", ".join(map(_said, value))  # pyright: ignore[reportUnknownArgumentType]
-    return "\n".join(harmless(value)) if isinstance(value, str) else str(value)
+    return "\n".join(harmless(value)) if isinstance(value, str) else json.dumps(value)
 
 
 def _past(verdicts: Sequence[Verdict], rows: dict[str, Execution], screen: Screen) -> Iterator[str]:
@@ -237,7 +238,7 @@ def _past(verdicts: Sequence[Verdict], rows: dict[str, Execution], screen: Scree
     columns = (
         Column(f"LAST TIMES ({screen.zone_name})"),
         Column("BECAME"),
-        Column("LATE", rank=1, right=True),
+        Column("LATE", rank=4, right=True),
         Column("TOOK", rank=1, right=True),
         Column("EXECUTION", rank=3),
         Column("REASON", least=8, rank=2),

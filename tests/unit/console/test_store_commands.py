@@ -316,7 +316,7 @@ def test_a_job_shows_its_last_times_as_a_strip(path: Path, capsys: Capture) -> N
     out = capsys.readouterr().out
     assert "✓ ✓ p ✓   ✓ succeeded, p paused" in out
     assert "schedule    every 30 minutes" in out
-    assert "args        full=True" in out
+    assert "args        full=true" in out
 
 
 def test_an_execution_shows_its_attempts_in_time_and_its_traceback_made_harmless(path: Path, capsys: Capture) -> None:
