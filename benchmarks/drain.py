@@ -214,4 +214,5 @@ if __name__ == "__main__":
         size=10_000,
         around={"PostgreSQL": databases.postgres_server},
         bars=BARS,
+        plotted=(IN_BULK, SINGLY, TOGETHER, RUN),
     )
