@@ -187,7 +187,7 @@ def _add_crontab(add: AddCommand) -> None:
         "(default: latest)",
     )
     command.add_argument(
-        "--store", metavar="URL", help=f"where history is kept (default: ${VARIABLE}, or memory: nowhere)"
+        "--store", metavar="URL", help=f"where history is kept (default: ${VARIABLE}, else it is forgotten at the end)"
     )
     command.add_argument(
         "--grace",
@@ -203,7 +203,9 @@ def _add_crontab(add: AddCommand) -> None:
         default=3.0,
         help="from SIGTERM to SIGKILL for a command that is to end (default: 3)",
     )
-    command.add_argument("--concurrency", type=count_up_to(10_000), default=256, help="commands at once (default: 256)")
+    command.add_argument(
+        "--concurrency", metavar="COUNT", type=count_up_to(10_000), default=256, help="commands at once (default: 256)"
+    )
     command.add_argument(
         "--poll", metavar="SECONDS", type=seconds, default=5.0, help="how often files are looked at (default: 5)"
     )
