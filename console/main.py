@@ -246,6 +246,7 @@ COMMANDS: Final[tuple[Callable[[AddCommand], object], ...]] = (
     store_executions.add_cancel,
     store_executions.add_retry,
     store_answers.add_stats,
+    store_answers.add_verdicts,
     store_answers.add_explain,
     store_answers.add_verify,
     store_upkeep.add_prune,

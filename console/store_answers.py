@@ -1,10 +1,12 @@
-"""`clepsydra stats`, `explain`, `verify`: what operators ask a store as a whole, and about one time of a job."""
+"""`clepsydra stats`, `verdicts`, `explain`, `verify`: what operators ask about a store, and about times of a job."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 from .. import (
@@ -14,20 +16,25 @@ from .. import (
     JobFilter,
     JobNotFound,
     JobState,
+    Kind,
     Node,
     Operator,
     State,
+    Verdict,
+    to_instant,
 )
 from .arguments import AddCommand
-from .documents import of_explanation, of_node, of_verification
+from .documents import of_explanation, of_node, of_verdict, of_verification
 from .errors import OK, PROBLEM
-from .screen import Screen, iso
+from .screen import Screen, iso, page_hint, paged
 from .store_executions import name_of
-from .store_jobs import STATE_COLOURS, described, job_of
+from .store_jobs import STATE_COLOURS, add_paging, described, job_of, sign_of
 from .stores import add_store_command
 from .tables import Cell, Column, harmless
 from .times import moment_of
 
+_OPEN: Final = "open"
+"""Not settled yet."""
 _SPANS: Final = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 _ENDED: Final = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED, State.SKIPPED)
 _UNFINISHED: Final = (State.RUNNING, State.PENDING, State.HELD, State.PLACING)
@@ -125,6 +132,93 @@ def _ended_within(spans: Mapping[str, Mapping[State, int]], states: Mapping[Stat
         for state in _ENDED
     ]
     return screen.table(columns, rows)
+
+
+# ---- verdicts
+
+
+def add_verdicts(add: AddCommand) -> None:
+    """`clepsydra verdicts`."""
+    command = add_store_command(
+        add,
+        "verdicts",
+        _verdicts,
+        "list the nominal times of a job, those that never ran too, with what became of each",
+    )
+    command.add_argument("name", metavar="JOB")
+    command.add_argument("--since", metavar="TIME", default="1d", help="from this time on (default: 1d, a day ago)")
+    command.add_argument("--until", metavar="TIME", help="before this time (default: now)")
+    command.add_argument(
+        "--verdict",
+        action="append",
+        choices=[*(kind.value for kind in Kind), _OPEN],
+        metavar="VERDICT",
+        help=f"only these: {', '.join(Kind)}, or {_OPEN}",
+    )
+    add_paging(command)
+    command.add_argument("--count", action="store_true", help="only how many there are of each")
+
+
+def _verdicts(arguments: argparse.Namespace, operator: Operator, screen: Screen) -> int:
+    start = moment_of(arguments.page or arguments.since, screen, "--page" if arguments.page else "--since")
+    end = moment_of(arguments.until or "now", screen, "--until")
+    told = (
+        each
+        for each in _of_job(operator, arguments.name, start, end)
+        if not arguments.verdict or (each.kind or _OPEN) in arguments.verdict
+    )
+    if arguments.count:
+        return _counted(Counter(str(each.kind or _OPEN) for each in told), screen)
+    page, following = _page(told, arguments.limit)
+    if screen.as_json:
+        screen.document(paged([of_verdict(each) for each in page], iso(following)))
+        return OK
+    columns = (
+        Column(f"TIME ({screen.zone_name})"),
+        Column("BECAME"),
+        Column("EXECUTION", rank=2),
+        Column("TARGET", least=8, rank=3),
+        Column("REASON", least=10, rank=1),
+    )
+    rows: list[list[Cell]] = [
+        [
+            screen.moment(to_instant(each.nominal)),
+            ((each.kind or _OPEN).replace("_", " "), sign_of(each.kind or _OPEN)[1]),
+            each.execution_id or "",
+            each.target,
+            each.reason or "",
+        ]
+        for each in page
+    ]
+    screen.lines([*screen.table(columns, rows), "", *page_hint(len(page), None, iso(following), "time")])
+    return OK
+
+
+def _of_job(operator: Operator, job: str, start: datetime, end: datetime) -> Iterator[Verdict]:
+    try:
+        return operator.verdicts(job, start, end)
+    except JobNotFound:
+        job_of(operator, job)  # raises with the name that was probably meant
+        raise
+
+
+def _page(told: Iterator[Verdict], limit: int) -> tuple[list[Verdict], datetime | None]:
+    """So many, and all those of the same time as the last; and the time that the next page begins with."""
+    page = list(islice(told, limit))
+    for each in told:
+        if each.nominal != page[-1].nominal:
+            return page, each.nominal
+        page.append(each)
+    return page, None
+
+
+def _counted(counts: Counter[str], screen: Screen) -> int:
+    if screen.as_json:
+        screen.document(dict(counts.most_common()))
+        return OK
+    for kind, count in counts.most_common():
+        print(f"{count:,} {kind.replace('_', ' ')}")
+    return OK
 
 
 # ---- explain

@@ -46,7 +46,7 @@ def add_history(add: AddCommand) -> None:
         "history",
         _list("-finished", "finished", _of_ended),
         "list what has ended, the latest first",
-        "What became of nominal times that never ran, 'job' and 'explain' tell.",
+        "What became of nominal times that never ran, 'verdicts' tells.",
     )
     _add_list(command, "-finished")
 

@@ -45,6 +45,7 @@ STATE_COLOURS: Final = {
     "skipped": "grey",
 }
 _SIGNS: Final = {
+    "fired": ("✓", "green"),
     "succeeded": ("✓", "green"),
     "failed": ("✗", "red"),
     "running": ("▶", "yellow"),
@@ -231,8 +232,8 @@ def _past(verdicts: Sequence[Verdict], rows: dict[str, Execution], screen: Scree
         yield "no time of it has passed yet"
         return
     words = [_word(each, rows) for each in verdicts]
-    strip = " ".join(screen.paint(colour, sign) for sign, colour in map(_sign, words))
-    meant = ", ".join(f"{_sign(word)[0]} {word.replace('_', ' ')}" for word in dict.fromkeys(words))
+    strip = " ".join(screen.paint(colour, sign) for sign, colour in map(sign_of, words))
+    meant = ", ".join(f"{sign_of(word)[0]} {word.replace('_', ' ')}" for word in dict.fromkeys(words))
     yield f"{strip}   {meant}"
     yield ""
     columns = (
@@ -255,7 +256,8 @@ def _word(verdict: Verdict, rows: dict[str, Execution]) -> str:
     return verdict.kind.value if verdict.kind else "open"
 
 
-def _sign(word: str) -> tuple[str, str | None]:
+def sign_of(word: str) -> tuple[str, str | None]:
+    """The sign of a verdict, or of how an execution stands, and its colour."""
     return _SIGNS.get(word, _OPEN)
 
 
@@ -264,7 +266,7 @@ def _time_row(verdict: Verdict, word: str, rows: dict[str, Execution], screen: S
     late, ran = (late_by(row), took(row)) if row is not None else (None, None)
     return [
         screen.moment(to_instant(verdict.nominal)),
-        (word.replace("_", " "), _sign(word)[1]),
+        (word.replace("_", " "), sign_of(word)[1]),
         "" if late is None else length(late),
         "" if ran is None else length(ran),
         verdict.execution_id or "",

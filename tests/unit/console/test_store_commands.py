@@ -367,6 +367,16 @@ def test_history_has_a_filter_for_everything(path: Path, capsys: Capture, option
     assert int(capsys.readouterr().out) == count
 
 
+def test_verdicts_lists_times_that_never_ran_too_page_by_page(path: Path, told: Callable[..., Any]) -> None:
+    first = told("verdicts", "feeds", "--limit", "3")
+    rest = told("verdicts", "feeds", "--page", first["next_page"])
+
+    assert [time["verdict"] for time in [*first["items"], *rest["items"]]] == ["fired", "fired", "paused", "fired"]
+    assert rest["next_page"] is None
+    assert [time["verdict"] for time in told("verdicts", "feeds", "--verdict", "paused")["items"]] == ["paused"]
+    assert told("verdicts", "feeds", "--count", "--until", "20m") == {"fired": 2, "paused": 1}
+
+
 # ---- how it ends
 
 
@@ -377,6 +387,7 @@ def test_history_has_a_filter_for_everything(path: Path, capsys: Capture, option
         (["pause", "nothing-like-it"], 3, "known jobs: 'declared', 'digest', 'feeds'"),
         (["execution", "x"], 3, "no execution has the id 'x'"),
         (["cancel", "x"], 3, "no execution has the id 'x'"),
+        (["verdicts", "feds"], 3, "did you mean 'feeds'?"),
         (["explain", "feds", "now"], 3, "did you mean 'feeds'?"),
         (["export", "feds"], 3, "no job is called 'feds'"),
         (["pause"], 2, "name one or more jobs, or give --all"),
