@@ -88,12 +88,15 @@ class Bar:
         subject = self.measure if self.of == "clepsydra" else f"{self.of}: {self.measure}"
         if not self.is_relative:
             return f"{subject}: {kind} {factor:g}"
-        whose = f"that of {self.beside}" if self.beside else "its own"
-        what = whose if self.than is None else f"{whose}: {self.than}"
-        return f"{subject}: {kind} {_factor(factor or 0)} {what}"
+        what = f"that of {self.beside}" if self.than is None else f'"{self.than}"'
+        if self.than is not None and self.beside is not None:
+            what += f" of {self.beside}"
+        return " ".join(part for part in (f"{subject}:", kind, _factor(factor or 0), what) if part)
 
 
 def _factor(factor: float) -> str:
-    """A part of something as a fraction, as long as it is a round one."""
+    """A part of something as a fraction, as long as it is a round one; nothing at all where it is the same."""
+    if factor == 1:
+        return ""
     below = 1 / factor if 0 < factor < 1 else 0
     return f"1/{below:.0f}" if below and abs(below - round(below)) < 1e-9 else f"{factor:g} times"

@@ -54,8 +54,8 @@ def _how(results: Page) -> str:
     sizes = ", ".join(number(size) for size in results["sizes"])
     return (
         f"Measured {results['at'][:16].replace('T', ' ')} UTC at commit {results['commit']}: "
-        f"{results['rounds']} rounds in turn, each measurement in a process of its own, size {sizes}. "
-        f"Medians, in brackets the least and the most.\n\n{machine}."
+        f"{results['rounds']} round{'s' if results['rounds'] > 1 else ''} in turn, each measurement in a process of "
+        f"its own, size {sizes}. Medians, in brackets the least and the most.\n\n{machine}."
     )
 
 

@@ -270,4 +270,5 @@ if __name__ == "__main__":
         size=300,
         around={"PostgreSQL": databases.postgres_server},
         bars=BARS,
+        plotted=(P50, P99),
     )

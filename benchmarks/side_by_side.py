@@ -130,7 +130,10 @@ def groups(
         return
     whole = options.rounds >= rounds and options.size == sizes and not options.group and not options.contender
     folder = Path(options.results) if options.results else published.FOLDER if whole else None
-    sys.exit(_run(asked, options, folder))
+    try:
+        sys.exit(_run(asked, options, folder))
+    except KeyboardInterrupt:
+        sys.exit("interrupted: nothing is published")
 
 
 def _options(asked: Question) -> argparse.Namespace:
