@@ -250,7 +250,7 @@ def test_a_service_at_work_does_what_it_is_told_from_another_shell(
     service = subprocess.Popen(
         [sys.executable, "-m", "clepsydra", "run", "service:scheduler"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
-    guard = threading.Timer(60, service.kill)
+    guard = threading.Timer(300, service.kill)
     guard.start()
     try:
         assert service.stdout is not None
@@ -348,9 +348,9 @@ def test_an_execution_shows_its_attempts_in_time_and_its_traceback_made_harmless
         (["--label", "tenant"], 3),
         (["--label", "tenant=globex"], 0),
         (["--key", "later", "--state", "pending"], 1),
-        (["--since", "75m"], 4),
-        (["--until", "75m"], 1),
-        (["--nominal-from", "70m", "--nominal-to", "25m"], 2),
+        (["--since", "85m"], 4),
+        (["--until", "85m"], 1),
+        (["--nominal-from", "85m", "--nominal-to", "25m"], 2),
         (["--due-from", "+20h", "--state", "pending"], 1),
         (["--due-from", "+30h", "--state", "pending"], 0),
         (["--created-to", "2020-01-01"], 0),
@@ -553,7 +553,7 @@ def test_bash_completes_by_the_script(path: Path, tmp_path: Path, capsys: Captur
     ask = 'COMP_WORDS=(clepsydra job di); COMP_CWORD=2; _clepsydra; echo "${COMPREPLY[@]}"\n'
 
     done = subprocess.run(
-        ["bash", "-c", program + capsys.readouterr().out + ask], capture_output=True, text=True, check=True, timeout=60
+        ["bash", "-c", program + capsys.readouterr().out + ask], capture_output=True, text=True, check=True, timeout=300
     )
 
     assert done.stdout == "digest\n"
@@ -576,7 +576,7 @@ def test_signs_that_an_encoding_lacks_end_nothing(path: Path) -> None:
         capture_output=True,
         check=True,
         env=environment,
-        timeout=60,
+        timeout=300,
     )
 
     assert rb"\u2713 \u2713 p \u2713" in done.stdout

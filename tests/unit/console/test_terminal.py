@@ -18,6 +18,7 @@ if sys.platform == "win32":
 import fcntl
 import pty
 import struct
+import subprocess
 import termios
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -45,29 +46,36 @@ def path(tmp_path: Path) -> Path:
 
 def on_terminal(words: list[str], columns: int, says: str = "", **environment: str) -> tuple[int, str]:
     """What the program shows on a terminal of this size where somebody types this, and its exit code."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        known = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
-        os.execve(
-            sys.executable, [sys.executable, "-m", "clepsydra", *words], {**known, "TERM": "xterm", **environment}
-        )
+    known = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
+    terminal, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with subprocess.Popen(
+        [sys.executable, "-m", "clepsydra", *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**known, "TERM": "xterm", **environment},
+    ) as program:
+        os.close(theirs)
+        shown = read_until(terminal, b"[y/N] ") if says else b""
+        os.write(terminal, says.encode())
+        shown += read_until(terminal, None)
+    os.close(terminal)
+    return program.returncode, shown.decode().replace("\r\n", "\n")
+
+
+def read_until(terminal: int, mark: bytes | None) -> bytes:
+    """What is written up to a mark, or to the end."""
     shown = b""
-    typed = not says
-    while True:
+    while mark is None or mark not in shown:
         try:
             read = os.read(terminal, 65536)
-        except OSError:  # it has ended
+        except OSError:  # on Linux the end of the program is an error
             break
         if not read:
             break
         shown += read
-        if not typed and b"[y/N]" in shown:
-            os.write(terminal, says.encode())
-            typed = True
-    os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status), shown.decode().replace("\r\n", "\n")
+    return shown
 
 
 @pytest.mark.parametrize("columns", [80, 160])
