@@ -389,14 +389,16 @@ def _is_proxied(connection: Connection, where: str) -> bool:
 
 def _beginning(settings: Settings, kind: str) -> bytes:
     # A plan that was made while the tables were small reads them whole, and is kept until they are analysed: the first
-    # minutes of a new store would be slow ones. Hardly a query of ours has no index. Nor is any better for knowing its
-    # parameters, and a plan costs more than most of what is planned: one for all, once a statement is prepared.
+    # minutes of a new store would be slow ones. Hardly a query of ours has no index, and every join is one of few rows
+    # with an index of many. Nor is any better for knowing its parameters, and a plan costs more than most of what is
+    # planned: one for all, once a statement is prepared.
     milliseconds = round(settings.statement_timeout * 1000)
     for_locks = min(milliseconds, _LOCK_TIMEOUT)
     return (
         f"BEGIN {kind}; SET LOCAL search_path TO {quoted(settings.schema)}; "
         f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {for_locks}; "
         f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}; SET LOCAL enable_seqscan = off; "
+        "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off; "
         "SET LOCAL plan_cache_mode = force_generic_plan"
     ).encode()
 

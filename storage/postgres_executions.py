@@ -77,14 +77,20 @@ started AS (
 )
 SELECT {_COLUMNS}, id IN (SELECT id FROM started) FROM best"""
 
-# Fenced by the attempt and its node (law 3).
+# Fenced by the attempt and its node (law 3). Each is looked up and locked by itself (OFFSET 0), and updated where it
+# lies: a join that was planned while the table was small would read all of it.
 _END: Final = f"""
 UPDATE executions SET state = ended.state, finished_at = ended.at, result = ended.result, error = ended.error,
     occupies = 0, open = 0
 FROM unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::bigint[], ?::text[], ?::text[])
     AS ended (id, attempt_id, node, state, at, result, error)
-WHERE executions.id = ended.id AND executions.attempt_id = ended.attempt_id AND executions.node = ended.node
-    AND executions.state = '{State.RUNNING.value}' AND job_id IS NULL
+CROSS JOIN LATERAL (
+    SELECT ctid AS place FROM executions
+    WHERE id = ended.id AND attempt_id = ended.attempt_id AND node = ended.node
+        AND state = '{State.RUNNING.value}' AND job_id IS NULL
+    OFFSET 0 FOR UPDATE
+) AS found
+WHERE executions.ctid = place
 RETURNING executions.id, executions.attempt_id"""
 
 _LATE: Final = f"""

@@ -542,6 +542,37 @@ def test_statements_that_were_prepared_while_the_tables_were_small_use_indexes_a
     assert read[0] < 20_000
 
 
+def test_claims_and_outcomes_that_were_planned_while_there_was_little_history_do_not_read_all_of_it(
+    bare_place: Place,
+) -> None:
+    place, store = bare_place, bare_place.store(NODE)
+    place.say("ALTER TABLE executions SET (autovacuum_enabled = false)")
+    ids = (f"x{number:03}" for number in range(1000))
+
+    def run_some() -> None:
+        enqueue(store, *(next(ids) for _ in range(3)))
+        claims = store.start(NODE.id, T0, free={"default": 3}).claims
+        ends = [Outcome(one.execution_id, one.attempt_id, NODE.id, Ending.SUCCEEDED, T0, alone=True) for one in claims]
+        assert len(store.finish(ends, T0).applied) == 3
+
+    def entries_read() -> int:
+        with store.reading():
+            store._session().fetch("SELECT pg_stat_force_next_flush()")  # pyright: ignore[reportPrivateUsage]
+        relation = "relid = 'executions'::regclass"
+        return int(place.say(f"SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE {relation}")[0][0])
+
+    run_some()
+    place.say("ANALYZE executions")
+    for _ in range(10):
+        run_some()
+    fill(place, "succeeded", 1_000, 20_000)
+    before = entries_read()
+    for _ in range(10):
+        run_some()
+
+    assert entries_read() - before < 10_000
+
+
 def test_what_has_been_started_is_not_read_again_even_while_an_old_snapshot_keeps_it(place: Place) -> None:
     store = place.store(NODE)
     place.say("TRUNCATE executions")
