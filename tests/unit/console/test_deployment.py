@@ -8,6 +8,7 @@ import pytest
 
 from clepsydra import Call, Cron, Every, Job, JobRecord, JobState, to_instant
 from clepsydra.console.deployment import Change, changes, declared, stored
+from clepsydra.model.job import JobStatus
 
 START = datetime(2027, 3, 1, tzinfo=UTC)
 END = START + timedelta(days=2)
@@ -20,7 +21,7 @@ def job(schedule: Cron | Every | None = None, name: str = "job", **options: obje
 
 def record(of: Job, anchor: datetime = START, state: JobState = JobState.ACTIVE) -> JobRecord:
     at = to_instant(anchor)
-    return JobRecord("id", of, state, 1, 1, at, at, at, 1, at, at)
+    return JobRecord("id", of, JobStatus(state, 1, 1, at, 1, at, at), at, at)
 
 
 def only(before: list[Job], after: list[Job]) -> Change:
