@@ -22,6 +22,7 @@ from .completion import ASKED_BY_SHELLS, add_completion, complete
 from .errors import BY_SIGNAL, NOT_FOUND, PROBLEM, STORE, CommandError, UsageError
 from .output import NOBODY_READS, forget_stdout, take_any_sign
 from .run import run
+from .simulate import add_simulate
 from .stores import VARIABLE
 from .upcoming import MOST, next_times
 from .watcher import demo
@@ -108,11 +109,14 @@ def _add_run(add: AddCommand) -> None:
         run,
         "run a scheduler as a service, until SIGINT or SIGTERM",
         "The first signal drains: nothing new is started, and what runs has the grace of the settings. The second one "
-        "cancels what still runs. One line is printed for each run.",
+        "cancels what still runs. A terminal shows a live screen with keys to act; elsewhere there is a line for each "
+        "run.",
     )
     add_target(command)
     add_backend(command)
     _add_log_options(command)
+    command.add_argument("--plain", action="store_true", help="plain lines on a terminal too, not the live screen")
+    command.add_argument("--json", action="store_true", help="lines of JSON")
 
 
 def _add_next(add: AddCommand) -> None:
@@ -231,6 +235,7 @@ COMMANDS: Final[tuple[Callable[[AddCommand], object], ...]] = (
     _add_run,
     _add_next,
     _add_check,
+    add_simulate,
     _add_crontab,
     _add_demo,
     store_jobs.add_jobs,

@@ -1,12 +1,14 @@
-"""`clepsydra run module:scheduler`: a scheduler as a service, with a plain log line for each run.
+"""`clepsydra run module:scheduler`: a scheduler as a service.
 
-What runs is told on standard output; what the library itself has to say goes to standard error.
+On a terminal it has a live screen (`live.py`). Elsewhere, and on request, each run is a plain line or one of JSON on
+standard output, and what the library itself has to say goes to standard error.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -18,7 +20,7 @@ import anyio
 
 from .. import ClepsydraError, JobRecord, JobState, Scheduler
 from .errors import UsageError
-from .journal import Entry, Journal, plain
+from .journal import Entry, Journal, as_json, json_line, plain
 from .output import NOBODY_READS, Output
 from .service import Service
 from .target import is_file, load_scheduler
@@ -30,9 +32,23 @@ _MOST_NAMED = 20  # jobs that are listed at the start
 def run(arguments: argparse.Namespace) -> int:
     """Run a scheduler until a signal ends it."""
     scheduler = load_scheduler(arguments.target)
-    configure_logging(arguments.log_level)
     reloads = is_file(arguments.target)
-    return in_event_loop(_serve, scheduler, arguments.quiet, reloads, backend=arguments.backend)
+    if not (arguments.plain or arguments.json) and screen_is_possible():
+        from .live_service import serve_live  # it needs a terminal, and an extra
+
+        return in_event_loop(serve_live, scheduler, arguments.log_level, reloads, backend=arguments.backend)
+    configure_logging(arguments.log_level)
+    return in_event_loop(_serve, scheduler, arguments.quiet, arguments.json, reloads, backend=arguments.backend)
+
+
+def screen_is_possible() -> bool:
+    """Whether there is a terminal for the live screen, and what draws it."""
+    if sys.platform == "win32" or not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    if find_spec("rich") is None:
+        print("the live screen needs rich: pip install 'clepsydra[console]'; these are plain lines", file=sys.stderr)
+        return False
+    return True
 
 
 def configure_logging(level: str) -> None:
@@ -51,16 +67,18 @@ def in_event_loop(function: Callable[..., Coroutine[Any, Any, int]], *arguments:
     return anyio.run(function, *arguments, backend=backend)
 
 
-async def _serve(scheduler: Scheduler, quiet: bool, reloads: bool) -> int:
+async def _serve(scheduler: Scheduler, quiet: bool, json: bool, reloads: bool) -> int:
     output = Output(sys.stdout)
     clock = scheduler.clock
+    shown = as_json if json else plain
 
     def say(text: str) -> None:
-        output.line(f"{stamp(clock.now())} {text}")
+        at = stamp(clock.now())
+        output.line(json_line({"time": at, "note": text}) if json else f"{at} {text}")
 
     def write(entry: Entry) -> None:
         if entry.is_bad or not quiet:
-            output.line(plain(entry))
+            output.line(shown(entry))
 
     async def on_start() -> None:
         for line in greeting(scheduler):
@@ -99,7 +117,7 @@ async def reloaded(scheduler: Scheduler) -> str:
 def greeting(scheduler: Scheduler) -> Iterator[str]:
     """What has been started: node, store, jobs with their next times, and what does not look right."""
     jobs = scheduler.jobs
-    yield f"started: node {scheduler.name}, {_store(scheduler)}, {plural(len(jobs), 'job')}"
+    yield f"started: node {scheduler.name}, {store_of(scheduler)}, {plural(len(jobs), 'job')}"
     for record in jobs[:_MOST_NAMED]:
         yield f"job {record.name}: {_prospect(record, scheduler.next_run(record.name))}"
     if len(jobs) > _MOST_NAMED:
@@ -111,7 +129,7 @@ def greeting(scheduler: Scheduler) -> Iterator[str]:
         yield f"tasks that jobs name and this code does not have: {', '.join(health.unknown_tasks)}"
 
 
-def _store(scheduler: Scheduler) -> str:
+def store_of(scheduler: Scheduler) -> str:
     kind = type(scheduler.storage)
     return kind.__name__ if kind.__repr__ is object.__repr__ else repr(scheduler.storage)
 

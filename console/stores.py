@@ -73,20 +73,33 @@ def add_yes(parser: argparse.ArgumentParser) -> None:
 @contextmanager
 def operator_of(arguments: argparse.Namespace) -> Generator[Operator]:
     """An operator on the store that the command line names."""
-    storage = storage_of(arguments)
+    with operator_at(url_of(arguments), _named(arguments)) as operator:
+        yield operator
+
+
+@contextmanager
+def operator_at(url: str, named: str) -> Generator[Operator]:
+    """An operator on the store at a URL; `named` is what gave it."""
+    storage = _storage(url, named)
     if isinstance(storage, SQLiteStorage) and not os.path.exists(storage.path):
-        raise StoreFailed(f"there is no store at {storage.path}{_meant(arguments)}")
+        raise StoreFailed(f"there is no store at {storage.path}{_meant(url)}")
     with Operator(storage) as operator:
         yield operator
 
 
 def storage_of(arguments: argparse.Namespace) -> Storage:
     """The store that the command line names, not opened."""
-    url = url_of(arguments)
+    return _storage(url_of(arguments), _named(arguments))
+
+
+def _named(arguments: argparse.Namespace) -> str:
+    return "--store" if arguments.store else VARIABLE
+
+
+def _storage(url: str, named: str) -> Storage:
     try:
         storage = store_at(url)
     except InvalidArgument as error:
-        named = "--store" if arguments.store else VARIABLE
         raise UsageError(f"{named}{_wrong(error, url)}") from error
     if isinstance(storage, MemoryStorage):
         raise UsageError(f"{url!r} would be a new store that forgets; name one that others can see ({_EXAMPLES})")
@@ -133,9 +146,8 @@ def _as_options(error: InvalidArgument) -> str:
     return str(error)
 
 
-def _meant(arguments: argparse.Namespace) -> str:
+def _meant(url: str) -> str:
     """What may have been meant by a file that is not there."""
-    url = url_of(arguments)
     path = unquote(urlsplit(url).path)
     if url.startswith("sqlite:///") and not path.startswith("//") and os.path.exists(path):
         return f"; an absolute path has four slashes: sqlite:///{path}"
