@@ -7,10 +7,11 @@ time to the next. `--diff` compares with another version, or with what a store h
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import anyio
 
@@ -366,17 +367,10 @@ def _change_document(change: Change) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Moments inside of definitions as JSON has them."""
-    match value:
-        case datetime():
-            return iso(value)
-        case dict():
-            return {key: _plain(part) for key, part in cast(dict[str, Any], value).items()}
-        case list():
-            return [_plain(part) for part in cast(list[Any], value)]
-        case _:
-            return value
+    plain: object = json.loads(json.dumps(value, default=iso))
+    return plain
 
 
 # --- while it goes on -----------------------------------------------------------------------------------------------

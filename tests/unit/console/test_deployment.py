@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from attrs import evolve
 
 from clepsydra import Call, Cron, Every, Job, JobRecord, JobState, to_instant
 from clepsydra.console.deployment import Change, changes, declared, stored
-from clepsydra.model.job import JobStatus
+from clepsydra.model.redeploy import first_record
 
 START = datetime(2027, 3, 1, tzinfo=UTC)
 END = START + timedelta(days=2)
@@ -20,8 +21,8 @@ def job(schedule: Cron | Every | None = None, name: str = "job", **options: obje
 
 
 def record(of: Job, anchor: datetime = START, state: JobState = JobState.ACTIVE) -> JobRecord:
-    at = to_instant(anchor)
-    return JobRecord("id", of, JobStatus(state, 1, 1, at, 1, at, at), at, at)
+    first = first_record("id", of, True, to_instant(anchor), 1)
+    return evolve(first, status=evolve(first.status, state=state))
 
 
 def only(before: list[Job], after: list[Job]) -> Change:
