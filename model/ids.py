@@ -11,6 +11,9 @@ from collections.abc import Callable
 
 from .instants import MILLISECOND, Instant
 
+_STEPS = tuple(f"{step:03x}" for step in range(4096))
+"""What an id says of its place within a millisecond."""
+
 
 class IdMaker:
     """Makes ids. Not thread-safe: each event loop has its own."""
@@ -40,7 +43,7 @@ class IdMaker:
         ids: list[str] = []
         while first < end:  # what is the same within a millisecond is written once
             head, until = f"{first >> 12:012x}", min(end, (first | 0xFFF) + 1)
-            head = f"{head[:8]}-{head[8:]}-7"
-            ids += [f"{head}{counter & 0xFFF:03x}{tail}" for counter in range(first, until)]
+            head, step = f"{head[:8]}-{head[8:]}-7", first & 0xFFF
+            ids += [f"{head}{within}{tail}" for within in _STEPS[step : step + until - first]]
             first = until
         return ids

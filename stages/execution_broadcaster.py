@@ -356,7 +356,7 @@ class ExecutionBroadcaster:
     def _fired(self, entry: Entry, fire: Fire, now: Instant) -> None:
         record = entry.record
         if fire.execution_id:
-            queue = record.job.work.queue
+            queue = record.job.definition.work.queue
             self._demand.sent(queue)
             self._outbox.add(ExecutionDue(fire.execution_id, queue, record, fire.nominal))
         if fire.settled and self._emit.listening:

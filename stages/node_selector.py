@@ -93,7 +93,7 @@ class NodeSelector:
         to_choose: list[ExecutionDue | PlacementWanted] = []
         for event in batch:
             match event:
-                case ExecutionDue() if isinstance(event.record.job.run_on, Local):
+                case ExecutionDue() if isinstance(event.record.job.definition.run_on, Local):
                     here.setdefault(event.queue, []).append(event.execution_id)
                 case PlacementWanted(execution_id) if execution_id in self._choosing:
                     self._demand.placing.discard(execution_id)  # found in the store while it is being chosen for

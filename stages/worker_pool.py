@@ -165,7 +165,8 @@ class WorkerPool:
         self._workers = 0
         self._turn: int = 0
         self._left_in_turn = TURN
-        self._no_arguments: dict[Task[..., Any], None] = {}
+        self._no_arguments: dict[str, Task[..., Any]] = {}
+        """By name, the tasks that are known to take none."""
 
         self.on_loop = OnLoop()
         self.occupied = threading.Event()
@@ -535,7 +536,7 @@ class WorkerPool:
                 self._note_start_time(run, run.started_at)
             if task is None:
                 raise UnknownTask(claim.work.task, self._tasks)
-            known = task in self._no_arguments and claim.work.args == NO_ARGUMENTS
+            known = self._no_arguments.get(claim.work.task) is task and claim.work.args == NO_ARGUMENTS
             args, kwargs = _CALL_WITH_NOTHING if known else self._bind(task, claim)
         except Exception as error:
             if task is None or task.hooks is None:
@@ -572,7 +573,7 @@ class WorkerPool:
     def _bind(self, task: Task[..., Any], claim: Claim) -> tuple[tuple[Any, ...], dict[str, Any]]:
         bound = task.bind(claim.work.args)
         if claim.work.args == NO_ARGUMENTS:  # not again: it costs as much as all the rest of a short run
-            self._no_arguments[task] = None
+            self._no_arguments[claim.work.task] = task
         return bound
 
     def _arm(self, run: Run) -> None:

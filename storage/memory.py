@@ -291,9 +291,12 @@ class MemoryStorage(Ledger):
     def raise_horizons(self, horizons: Mapping[str, Instant]) -> None:
         """Forward only."""
         for job_id, horizon in horizons.items():
-            job = self._jobs.get(job_id) or self._history.removed.get(job_id)
-            if job is not None and job.horizon < horizon:
-                job.horizon = horizon
+            self._raise_horizon(job_id, horizon)
+
+    def _raise_horizon(self, job_id: str, horizon: Instant) -> None:
+        job = self._jobs.get(job_id) or self._history.removed.get(job_id)
+        if job is not None and job.horizon < horizon:
+            job.horizon = horizon
 
     def _may_reach(self, job_id: str, horizon: Instant) -> bool:
         """Whether a job's horizon would not pass its oldest unfinished execution."""
@@ -636,13 +639,11 @@ class MemoryStorage(Ledger):
         self._history.keep_bounds()
 
     def _drop_oldest(self, count: int) -> None:
-        rows = list(islice(self._droppable(self._executions[row_id] for row_id in self._finished), count))
-        horizons: dict[str, Instant] = {}
+        rows = list(islice(self._droppable(map(self._executions.__getitem__, self._finished)), count))
         for row in rows:
-            nominal = row.nominal
-            if row.job_id is not None and nominal is not None and horizons.get(row.job_id, 0) <= nominal:
-                horizons[row.job_id] = nominal + 1
-        self.raise_horizons(horizons)
+            job_id, nominal = row.job_id, row.nominal
+            if job_id is not None and nominal is not None:
+                self._raise_horizon(job_id, nominal + 1)
         self.delete_execution_rows([row.id for row in rows])
 
 

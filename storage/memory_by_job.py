@@ -40,13 +40,6 @@ class OfJob:
             self.marks[nominal] = row.id if others is None else (*_ids(others), row.id)
             self.nominals = None
 
-    def file(self, row: Execution) -> None:
-        """It is open, or is not any more."""
-        if is_open(row):
-            self.open[row.id] = row
-        else:
-            self.open.pop(row.id, None)
-
     def remove(self, row: Execution) -> None:
         """The inverse of `add`."""
         self.count -= 1
@@ -81,8 +74,6 @@ class OfJob:
 
     def oldest_unfinished(self) -> Instant | None:
         """The earliest nominal time that is not settled."""
-        if not self.open:
-            return None
         nominals = (row.nominal for row in self.open.values() if row.nominal is not None and row.state in UNFINISHED)
         return min(nominals, default=None)
 
@@ -118,7 +109,8 @@ class ExecutionsByJob:
         if others is not None and any(self._executions[other].target == row.target for other in _ids(others)):
             return False
         of_job.add(row)
-        self._note_crowd(job_id, of_job)
+        if len(of_job.open) > 1:
+            self._crowded.add(job_id)
         return True
 
     def file(self, job_id: str, row: Execution) -> None:
@@ -127,8 +119,13 @@ class ExecutionsByJob:
         if of_job is None:
             self._only[job_id] = row
             return
-        of_job.file(row)
-        self._note_crowd(job_id, of_job)
+        rows = of_job.open
+        if row.occupies or row.state not in FINISHED:  # `is_open`, without a call: each run comes here twice
+            rows[row.id] = row
+        else:
+            rows.pop(row.id, None)
+        if self._crowded or len(rows) > 1:
+            self._note_crowd(job_id, of_job)
 
     def remove(self, job_id: str, row: Execution) -> None:
         """It is forgotten."""
@@ -137,14 +134,15 @@ class ExecutionsByJob:
             del self._only[job_id]
             return
         of_job.remove(row)
-        self._note_crowd(job_id, of_job)
+        if self._crowded:
+            self._note_crowd(job_id, of_job)
         if not of_job.count:
             del self._of_jobs[job_id]
 
     def _note_crowd(self, job_id: str, of_job: OfJob) -> None:
         if len(of_job.open) > 1:
             self._crowded.add(job_id)
-        elif self._crowded:
+        else:
             self._crowded.discard(job_id)
 
     def get(self, job_id: str) -> OfJob | None:
@@ -158,7 +156,7 @@ class ExecutionsByJob:
         if only is not None:
             return only.nominal if only.state in UNFINISHED else None
         of_job = self._of_jobs.get(job_id)
-        return None if of_job is None else of_job.oldest_unfinished()
+        return None if of_job is None or not of_job.open else of_job.oldest_unfinished()
 
     def open_of(self, job_ids: Collection[str]) -> dict[str, list[Execution]]:
         """By job its open executions, by id, where there are any."""
