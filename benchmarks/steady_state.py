@@ -209,4 +209,5 @@ if __name__ == "__main__":
         size=30,
         bars=BARS,
         more_is_better=["done of due, percent"],
+        plotted=["lateness, median ms", "lateness, 99th ms", "highest rate that holds, per second"],
     )
