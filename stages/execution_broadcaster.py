@@ -199,7 +199,7 @@ class ExecutionBroadcaster:
             case SnapshotEnded():
                 pass  # every job of the snapshot was taken up as it came
             case JobAdded(record):
-                self._forget(record.id)
+                self._unpark(record.id)
                 try:
                     self._take_up(record)
                 except Exception as error:
@@ -241,8 +241,11 @@ class ExecutionBroadcaster:
 
     def _forget(self, job_id: str) -> None:
         self._timeline.remove(job_id)
-        self._parked.pop(job_id, None)
-        self._demand.watched.discard(job_id)
+        self._unpark(job_id)
+
+    def _unpark(self, job_id: str) -> None:
+        if self._parked.pop(job_id, None) is not None:
+            self._demand.watched.discard(job_id)
 
     def _arm_event_driven(self, entry: Entry) -> None:
         if entry.bound.driven_by == "completion":

@@ -25,23 +25,20 @@ class BookedJobs:
     declared: set[str] = Factory(set[str])
     """Names of those that code declares, this process' or another's."""
 
-    @classmethod
-    def of(cls, records: Iterable[JobRecord]) -> BookedJobs:
-        """These."""
-        booked = cls()
-        for record in records:
-            booked.put(record)
-        return booked
-
     def put(self, record: JobRecord) -> None:
         """One more, in the place of what bore its name."""
         name = record.name
         if name in self.by_name:
             self.drop(name)
         self.by_name[name] = record
-        self.tasks[record.job.work.task] += 1
-        if record.declared:
+        self.tasks[record.job.definition.work.task] += 1
+        if record.status.declared:
             self.declared.add(name)
+
+    def put_all(self, records: Iterable[JobRecord]) -> None:
+        """The same of several."""
+        for record in records:
+            self.put(record)
 
     def drop(self, name: str) -> None:
         """One less."""
@@ -98,8 +95,9 @@ class JobBook:
 
     def fires(self, record: JobRecord) -> bool:
         """Whether this process fires the job: active, scheduled, and not declared by code that this process lacks."""
+        status = record.status
         return (
-            record.state is JobState.ACTIVE
-            and record.schedule is not None
-            and (not record.declared or record.name in self.declared)
+            status.state is JobState.ACTIVE
+            and record.job.definition.schedule is not None
+            and (not status.declared or record.name in self.declared)
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import TypeVar, assert_never
 
@@ -18,11 +19,12 @@ from ..model import events
 from ..model.clock import Clock
 from ..model.errors import ClepsydraError, JobNotFound, StoreBusy
 from ..model.execution import Cause, Ending
+from ..model.filters import EVERY_JOB, Order
 from ..model.instants import Instant
 from ..model.job import RUN_OUT, JobRecord, JobState
 from ..model.strategies import LOCAL
 from ..storage.lane import StorageLane
-from ..storage.protocol import Changes, JobChange, NewJob, Storage
+from ..storage.protocol import Changes, JobChange, JobPage, NewJob, Storage
 from .channel import Channel
 from .commands import AnyCommand, ChangeState, Mailbox, PutJobs, RemoveJobs, RunJob, manual_run
 from .job_book import BookedJobs, JobBook
@@ -35,6 +37,8 @@ T = TypeVar("T")
 
 _MOST_AT_ONCE = 64
 _MOST_TRIES = 3
+_PAGE = 1000
+"""Jobs that are read in one call, where there are more."""
 
 
 class JobBroadcaster:
@@ -314,10 +318,24 @@ class JobBroadcaster:
         self._book.revision = max(self._book.revision, changes.revision)
 
     async def _reload(self) -> None:
-        revision, jobs = await self._lane.read(_everything)
+        """Read all jobs; where they are many in several calls, since one that takes too long is taken for hung."""
+        # The revision first: what changes in between is then seen twice rather than never.
+        revision, records = await self._lane.read(_all_if_few)
+        jobs = BookedJobs()
+        if records is not None:
+            await in_batches(records, jobs.put_all)
+        else:
+            await self._read_pages(jobs)
         self._book.replace(jobs)
         self._book.revision = revision
         self._book.loaded.set()
+
+    async def _read_pages(self, jobs: BookedJobs) -> None:
+        cursor, left = None, True
+        while left:
+            page = await self._lane.read(partial(_page, cursor=cursor))
+            await in_batches(page.items, jobs.put_all)
+            cursor, left = page.cursor, page.cursor is not None
 
     # ---- sending
 
@@ -395,11 +413,16 @@ def _has_only_run_out(known: JobRecord | None, record: JobRecord) -> bool:
     return known is not None and known.generation == record.generation and record.reason in RUN_OUT
 
 
-def _everything(store: Storage) -> tuple[int, BookedJobs]:
-    # The revision first: what changes in between is then seen twice rather than never.
+def _all_if_few(store: Storage) -> tuple[int, Sequence[JobRecord] | None]:
+    """The last revision, and the jobs if one call can give them."""
     revision = store.changes(2**62).revision
-    # Booked here and not on the loop, which a million jobs would hold up.
-    return revision, BookedJobs.of(store.load_jobs() or ())
+    if store.blocking and store.count_jobs() > _PAGE:
+        return revision, None
+    return revision, store.load_jobs() or ()
+
+
+def _page(store: Storage, cursor: str | None) -> JobPage:
+    return store.list_jobs(EVERY_JOB, Order.ID, _PAGE, cursor)
 
 
 def _remove(store: Storage, command: RemoveJobs, now: int) -> Sequence[JobRecord]:

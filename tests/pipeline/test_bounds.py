@@ -13,7 +13,18 @@ import pytest
 import sniffio
 import trio
 
-from clepsydra import ClepsydraError, Every, ExecutionFilter, Once, Overlap, Random, Scheduler, SQLiteStorage, State
+from clepsydra import (
+    ClepsydraError,
+    Every,
+    ExecutionFilter,
+    JobFilter,
+    Once,
+    Overlap,
+    Random,
+    Scheduler,
+    SQLiteStorage,
+    State,
+)
 from clepsydra.pipeline.settings import MOST_IN_A_BATCH
 from clepsydra.storage.lane import BATCHES_A_CALL
 
@@ -163,6 +174,34 @@ async def test_a_snapshot_for_a_restarted_stage_is_told_in_batches(monkeypatch: 
 
     assert sum(sizes) >= 2000
     assert max(sizes) <= MOST_IN_A_BATCH + 1  # and the word that those were all
+
+
+async def test_many_stored_jobs_are_read_in_several_calls_and_what_changes_meanwhile_is_seen(tmp_path: Path) -> None:
+    world = World(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="NORMAL"))
+    async with world.scheduler() as scheduler:
+        await scheduler.add_jobs([world.job(f"job{index:04}", Every(100)) for index in range(2500)])
+    counter = Counter()
+    pages: list[int] = []
+
+    def note(call: Any) -> int:
+        """Remove, as another process would, a job that has been read."""
+        pages.append(len(call[2].items))
+        if len(pages) == 1:
+            world.storage.delete_jobs(JobFilter(names=["job0000"]), 1)
+        return 0
+
+    count_calls(counter, world.storage, "list_jobs", note)
+    count_calls(counter, world.storage, "load_jobs", lambda call: len(call[2]))
+    async with world.scheduler() as scheduler:
+        assert scheduler.find_job("job2499") is not None
+        assert len(scheduler.jobs) == 2500
+        await world.pass_time(2)
+        assert scheduler.find_job("job0000") is None
+        await world.pass_time(100)
+
+    assert pages == [1000, 1000, 500]
+    assert counter.most.get("load_jobs", 0) == 0
+    assert len(world.ran) == 2499
 
 
 @pytest.mark.parametrize("what", ["tasks", "jobs", "calls"])
