@@ -19,6 +19,7 @@ from attrs import frozen
 
 from .. import (
     ClepsydraError,
+    InvalidArgument,
     Job,
     JobFilter,
     JobRecord,
@@ -148,7 +149,7 @@ def _import(arguments: argparse.Namespace, operator: Operator, screen: Screen) -
             confirm(f"change {plural(replaced, 'job')} ({_names(changes, 'change')})", arguments)
         try:
             operator.add_jobs([change.job for change in wanted], check_task=not arguments.any_task)
-        except UnknownTask as error:
+        except (UnknownTask, InvalidArgument) as error:
             raise CommandError(f"{error}; --any-task adds it all the same, nothing was changed") from error
         except ScheduleError as error:
             raise CommandError(f"{error}; nothing was changed") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from itertools import islice
@@ -19,13 +19,22 @@ from typing import Final, ParamSpec, Self, TypeVar
 from attrs import evolve
 
 from ..model.clock import Clock, SystemClock
-from ..model.errors import ExecutionNotFound, JobExists, JobNotFound, ScheduleError, StoreContended, UnknownTask
+from ..model.errors import (
+    ExecutionNotFound,
+    InvalidArgument,
+    JobExists,
+    JobNotFound,
+    ScheduleError,
+    StoreContended,
+    UnknownTask,
+)
 from ..model.execution import FINISHED, UNFINISHED, Attempt, Execution, State, Verdict
 from ..model.explanation import Explanation
 from ..model.filters import EVERY_EXECUTION, EVERY_JOB, ExecutionFilter, JobFilter, Order
 from ..model.ids import IdMaker
 from ..model.instants import MINUTE, SECOND, Instant, to_datetime, to_instant, to_micros
 from ..model.job import Job, JobRecord, JobState, check_name
+from ..model.payload import decode
 from ..model.policies import count_of, one_of
 from ..model.schedule import zone_info
 from ..model.strategies import Node
@@ -135,8 +144,8 @@ class Operator:
     def add_job(self, job: Job, *, replace: bool = True, check_task: bool = True) -> JobRecord:
         """Add a job, or give the one of its name this definition. Raises `JobExists` with `replace=False`.
 
-        Raises `UnknownTask` for a task that no scheduler has registered with the store, unless `check_task=False`, and
-        `ScheduleError` for a schedule without a time to come.
+        Unless `check_task=False`, raises `UnknownTask` for a task that no scheduler has registered with the store, and
+        `InvalidArgument` for arguments that it does not have; `ScheduleError` for a schedule without a time to come.
         """
         return self.add_jobs([job], replace=replace, check_task=check_task)[0]
 
@@ -333,11 +342,13 @@ class Operator:
         return [record.name for record in self.list_jobs(limit=BATCH).items]
 
     def _check(self, jobs: Sequence[Job], check_task: bool) -> None:
-        known = {name for task in self.list_tasks() for name in (task.name, *task.aliases)} if check_task else None
+        known = (
+            {name: task for task in self.list_tasks() for name in (task.name, *task.aliases)} if check_task else None
+        )
         now = self.clock.now()
         for job in jobs:
-            if known is not None and job.work.task not in known:
-                raise UnknownTask(job.work.task, known)
+            if known is not None:
+                _check_call(job, known)
             bound = job.bind("", now)
             if bound is not None and bound.driven_by == "time" and bound.next_after(now) is None:
                 words = job.schedule.describe() if job.schedule else ""
@@ -374,6 +385,26 @@ class Operator:
                 parts.append(evolve(where, ids=[row.id for row in page.items]))
             if (cursor := page.cursor) is None:
                 return parts
+
+
+def _check_call(job: Job, known: Mapping[str, TaskRow]) -> None:
+    """Raise unless the task is known, and takes arguments of these names: what types they may have, its code knows."""
+    task = known.get(job.work.task)
+    if task is None:
+        raise UnknownTask(job.work.task, known)
+    schema = decode(task.input_schema or "{}")
+    given = decode(job.work.args)
+    if missing := [name for name in schema.get("required", ()) if name not in given]:
+        raise InvalidArgument(
+            f"job {job.name!r}: args", given, f"task {task.name!r} needs {', '.join(missing)} as well"
+        )
+    if schema.get("additionalProperties") is False and (unknown := [*(given.keys() - schema["properties"].keys())]):
+        takes = ", ".join(schema["properties"]) or "no arguments"
+        raise InvalidArgument(
+            f"job {job.name!r}: args",
+            given,
+            f"task {task.name!r} knows no {', '.join(sorted(unknown))}; it takes {takes}",
+        )
 
 
 def _page_of(limit: int) -> int:

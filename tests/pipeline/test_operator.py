@@ -19,6 +19,7 @@ from clepsydra import (
     Every,
     ExecutionFilter,
     ExecutionNotFound,
+    InvalidArgument,
     Job,
     JobExists,
     JobFilter,
@@ -170,6 +171,10 @@ def test_what_is_not_there_or_cannot_work_raises_and_changes_nothing(make: Make)
             operator.add_job(Job("feeds", "fail"), replace=False)
         with pytest.raises(UnknownTask, match="no task is called 'nightly'; known tasks: 'fail'"):
             operator.add_jobs([Job("new", "note"), Job("other", "nightly")])
+        with pytest.raises(InvalidArgument, match=r"job 'new': args=.*: task 'work' needs seconds as well"):
+            operator.add_job(Job("new", "work"))
+        with pytest.raises(InvalidArgument, match="task 'note' knows no loud; it takes no arguments"):
+            operator.add_job(Job("new", "note", args={"loud": True}))
         with pytest.raises(ScheduleError, match="has no time to come"):
             operator.add_job(Job("over", "note", Cron("0 0 0 1 1 * 2020")))
         with pytest.raises(ExecutionNotFound):

@@ -483,6 +483,10 @@ def test_findings_end_verify_with_1(path: Path, capsys: Capture) -> None:
         ("[jobs.a]\nschedule = '@daily'", "jobs.a.task=None: is missing"),
         ("[jobs.a]\ntask = 't'\nschedule = 'x'", "jobs.a.schedule"),
         ("[jobs.a]\ntask = 'nightly'", "no task is called 'nightly'; known tasks: "),
+        (
+            "[jobs.a]\ntask = 'mail.digest'\nargs = { to = 'x' }",
+            "task 'mail.digest' knows no to; it takes no arguments",
+        ),
         ("[jobs.a]\ntask = 'mail.digest'\nschedule = '0 0 0 1 1 * 2020'", "has no time to come"),
     ],
     ids=str,
@@ -508,7 +512,7 @@ def test_a_job_whose_task_is_not_there_yet_is_imported_when_that_is_said(
 
 def test_toml_without_a_word_for_it_says_which_format_has_one(path: Path, ends: Callable[..., tuple[int, str]]) -> None:
     with Operator(SQLiteStorage(path)) as operator:
-        operator.add_job(Job("null", "mail.digest", Cron("@daily"), args={"a": None}))
+        operator.add_job(Job("null", "feeds.refresh", Cron("@daily"), args={"full": None}))
 
     assert ends("export") == (1, "TOML has no word for null, and a job has it among its arguments; use --format json")
 
