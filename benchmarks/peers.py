@@ -2,7 +2,7 @@
 
 An environment is made at the first use, in the user's cache folder, by pip. What is measured there is one of the
 programs in `peer_programs/`, which print what they have measured as JSON in their last line. A peer that needs a newer
-Python than the one that runs this takes it from CLEPSYDRA_BENCH_PYTHON, or from the PATH.
+Python than the one that runs this takes it from CLEPSYDRA_BENCH_PYTHON, from the PATH or from pyenv.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +118,21 @@ def _interpreter(peer: str) -> tuple[str, tuple[int, int]]:
     here, needed = (sys.version_info.major, sys.version_info.minor), NEWER_PYTHON.get(peer, (3, 11))
     if here >= needed:
         return sys.executable, here
-    for candidate in filter(None, (os.environ.get(GIVEN), *(f"python3.{minor}" for minor in (13, 12, 14)))):
+    for candidate in _candidates():
         version = _version_of(candidate)
         if version is not None and version >= needed:
             return candidate, version
     needs, this = (".".join(map(str, each)) for each in (needed, here))
     raise PeerMissingError(f"it needs Python {needs} or later and this is {this}: name one in {GIVEN}")
+
+
+def _candidates() -> Iterator[str]:
+    if os.environ.get(GIVEN):
+        yield os.environ[GIVEN]
+    yield from (f"python3.{minor}" for minor in (13, 12, 14))
+    if shutil.which("pyenv"):  # its shims fail for a version that is installed and not chosen
+        root = subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=False).stdout.strip()
+        yield from sorted(map(str, Path(root, "versions").glob("3.*/bin/python3")), reverse=True)
 
 
 def _version_of(python: str) -> tuple[int, int] | None:
