@@ -7,6 +7,8 @@ whose arguments do not fit is refused when it is declared, so that comes out as 
 from __future__ import annotations
 
 import argparse
+import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -14,8 +16,9 @@ from typing import Final
 from .. import Clock, Job, ScheduleError, Scheduler, to_datetime, to_instant
 from .errors import OK, PROBLEM
 from .findings import Finding, Level, findings_of
+from .tables import Column, fitted
 from .target import load_scheduler
-from .words import Paint, length, moment, plural, table
+from .words import Paint, length, moment, plural, table, width_of
 
 _LEVELS: Final[tuple[Level, ...]] = ("error", "warning", "info")
 _COLOURS: Final = {"error": "red", "warning": "yellow", "info": "grey"}
@@ -41,9 +44,10 @@ def _tasks(scheduler: Scheduler) -> int:
 
 
 def overview(jobs: Sequence[Job], now: datetime) -> list[str]:
-    """A table of jobs: name, schedule in words, next time."""
+    """A table of jobs: name, schedule in words, next time. On a terminal as wide as that is."""
+    columns = [Column("JOB", least=12), Column("SCHEDULE", least=12), Column("NEXT TIME")]
     rows = [(job.name, job.schedule.describe() if job.schedule else "-", _next_time(job, now)) for job in jobs]
-    return table([("JOB", "SCHEDULE", "NEXT TIME"), *rows])
+    return fitted(columns, rows, width_of(sys.stdout), Paint(sys.stdout))
 
 
 def _next_time(job: Job, now: datetime) -> str:
@@ -73,8 +77,12 @@ def _print(findings: Sequence[Finding], paint: Paint) -> None:
     if findings:
         print()
     lines = table((finding.level, finding.job, finding.text) for finding in findings) if findings else []
+    width = width_of(sys.stdout)
     for finding, line in zip(findings, lines, strict=True):
-        print(paint(_COLOURS[finding.level], finding.level) + line[len(finding.level) :])
+        first, *others = [line] if width is None else textwrap.wrap(line, width, subsequent_indent=" " * 4)
+        print(paint(_COLOURS[finding.level], finding.level) + first[len(finding.level) :])
+        for other in others:
+            print(other)
     counts = [sum(finding.level == level for finding in findings) for level in _LEVELS]
     print(f"\n{plural(counts[0], 'error')}, {plural(counts[1], 'warning')}, {counts[2]} to know")
 

@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 from .. import Instant, to_datetime
 from .errors import CommandError, UsageError
 from .tables import Cell, Column, fitted
-from .words import SECOND, Paint, length, plural
+from .words import SECOND, Paint, length, plural, width_of
 
 _PAGER: Final = "less"
 
@@ -38,7 +38,7 @@ class Screen:
         self.paint = Paint(sys.stdout)
         self._is_terminal = sys.stdout.isatty()
         self._paged: bool = self._is_terminal and sys.stdin.isatty() and not arguments.no_pager
-        self.width = shutil.get_terminal_size().columns if self._is_terminal else None
+        self.width = width_of(sys.stdout)
 
     # ---- answering
 

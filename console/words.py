@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TextIO
@@ -98,6 +99,11 @@ def table(rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset(),
 def _cells(row: Sequence[str], widths: Sequence[int], right: frozenset[int]) -> Iterable[str]:
     for column, (text, width) in enumerate(zip(row, widths, strict=False)):
         yield text.rjust(width) if column in right else text.ljust(width)
+
+
+def width_of(stream: TextIO) -> int | None:
+    """How many columns there are; None where it is no terminal, and everything fits."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 class Paint:

@@ -118,6 +118,33 @@ async def work():
 """
 
 
+CRONTAB = """\
+CRON_TZ=Europe/Zurich
+# name: heartbeat
+@secondly echo still here
+30 3 * * MON-FRI backup-database --to /var/backups
+@daily clean-up
+"""
+
+
+DECLARED = """
+tasks = ["jobs"]
+
+[jobs.digest]
+task = "jobs.digest"
+schedule = { cron = "0 7 * * MON-FRI", tz = "Europe/Zurich" }
+retry = 3
+
+[jobs.probe]
+task = "jobs.probe"
+schedule = { every = { minutes = 10 }, except = "* 12 * * *" }
+
+[jobs.backup]
+task = "jobs.work"
+schedule = { cron = "30 2 * * *", tz = "Europe/Zurich" }
+"""
+
+
 @frozen
 class Scene:
     """A command in a terminal of some size, keys after so many seconds, and when the picture is taken."""
@@ -129,6 +156,8 @@ class Scene:
     keys: Sequence[tuple[float, bytes]] = ()
     ends: bool = False
     """Whether the command ends by itself, and the picture is of what it has printed."""
+    after: float = 0.0
+    """Seconds for which the jobs have run before."""
 
 
 SCENES = {
@@ -141,6 +170,10 @@ SCENES = {
          "--assume", "20m"),
         100, 40, 120, ends=True,
     ),
+    "job": Scene(("job", "feeds", "--store", "jobs.db"), 100, 40, 30, ends=True, after=45),
+    "jobs": Scene(("jobs", "--store", "jobs.db"), 80, 24, 30, ends=True, after=12),
+    "check": Scene(("check", "clepsydra.toml"), 100, 24, 30, ends=True),
+    "crontab": Scene(("crontab", "crontab"), 128, 12, 7),
 }  # fmt: skip
 
 
@@ -164,6 +197,10 @@ def play(scene: Scene) -> tuple[pyte.Screen, str]:
         Path(folder, "jobs.py").write_text(JOBS, encoding="utf-8")
         Path(folder, "many.py").write_text(MANY, encoding="utf-8")
         Path(folder, "nightly.py").write_text(NIGHTLY, encoding="utf-8")
+        Path(folder, "crontab").write_text(CRONTAB, encoding="utf-8")
+        Path(folder, "clepsydra.toml").write_text(DECLARED, encoding="utf-8")
+        if scene.after:
+            _run_jobs(folder, scene.after)
         terminal, program = _started(scene, folder)
         began = time.monotonic()
         keys = list(scene.keys)
@@ -179,6 +216,14 @@ def play(scene: Scene) -> tuple[pyte.Screen, str]:
             _read(terminal, pyte.ByteStream(pyte.Screen(1, 1)))
         os.close(terminal)
     return screen, folder
+
+
+def _run_jobs(folder: str, seconds: float) -> None:
+    """Let the jobs run, so that their store has something to show."""
+    command = [sys.executable, "-m", "clepsydra", "run", "jobs:scheduler", "--quiet"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
+        time.sleep(seconds)
+        program.send_signal(signal.SIGTERM)
 
 
 def _started(scene: Scene, folder: str) -> tuple[int, subprocess.Popen[bytes]]:
