@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 from attrs import frozen
@@ -240,13 +241,19 @@ def misfire_to_json(misfire: Misfire) -> dict[str, Any]:
 
 
 def misfire_from_json(data: Mapping[str, Any]) -> Misfire:
-    """The inverse of `misfire_to_json`."""
-    window = data.get("window")
+    """The inverse of `misfire_to_json`. Equal ones are mostly one."""
+    return _misfire_of(data["take"], data.get("window"), data.get("limit"), data["grace"])
+
+
+@lru_cache(maxsize=256, typed=True)
+def _misfire_of(
+    take: Literal["latest", "all", "none"], window: Micros | None, limit: int | None, grace: Micros
+) -> Misfire:
     return Misfire(
-        data["take"],
+        take,
         window=None if window is None else timedelta(microseconds=window),
-        limit=data.get("limit"),
-        grace=timedelta(microseconds=data["grace"]),
+        limit=limit,
+        grace=timedelta(microseconds=grace),
     )
 
 

@@ -166,6 +166,8 @@ def _interval(interval: timedelta | float | None, parts: Mapping[str, float]) ->
         if interval is not None:
             micros += to_micros(interval, "interval")
         for name, value in parts.items():
+            if type(value) is int and value == 0:
+                continue  # not given
             micros += to_micros(value, name) * _UNITS[name]
     except (InvalidArgument, OverflowError) as error:
         raise ScheduleError(f"Every: {error}") from None
@@ -431,18 +433,24 @@ def schedule_from_json(data: Mapping[str, Any]) -> Schedule:
 
 
 def _from_json(data: Mapping[str, Any]) -> Schedule:
-    from .algebra import Between, Difference, Union  # both build on this module
-    from .cron import Cron
-
     match data["kind"]:
-        case "cron":
-            return Cron.from_json(data)
         case "every":
             return _every_from_json(data)
         case "once":
             return Once(cast(str, data["at"]), tz=data["tz"])
         case "reboot":
             return Reboot()
+        case _:
+            return _composed_from_json(data)
+
+
+def _composed_from_json(data: Mapping[str, Any]) -> Schedule:
+    from .algebra import Between, Difference, Union  # both build on this module
+    from .cron import Cron
+
+    match data["kind"]:
+        case "cron":
+            return Cron.from_json(data)
         case "union":
             return Union.of(*(_from_json(member) for member in data["members"]))
         case "difference":
