@@ -174,6 +174,8 @@ class WorkerPool:
         self._claims_are_coming = False
         self._meanwhile: list[tuple[Callable[[Claim], bool], Ending, str]] = []
         """What was withdrawn since the store was asked for claims that have not all come yet."""
+        self._cancelled_meanwhile: dict[str, str] = {}
+        """The same of what was cancelled: attempts, and why."""
         self._replaced_workers = 0
         self._ended = 0
 
@@ -198,16 +200,23 @@ class WorkerPool:
             self._keep_going()
         for where, ending, reason in self._meanwhile:
             self._withdraw_all(where, ending, reason)
+        for claim in claims if self._cancelled_meanwhile else ():
+            if (why := self._cancelled_meanwhile.get(claim.attempt_id)) is not None:
+                self.cancel(claim.attempt_id, why)
 
     def claims_are_asked_for(self) -> None:
-        """The store is asked now: what is withdrawn until its claims have come is withdrawn from those as well."""
-        self._meanwhile.clear()
+        """The store is asked now: what is withdrawn or cancelled until its claims have come is among them as well."""
+        self._forget_meanwhile()
         self._claims_are_coming = True
 
     def claims_have_come(self) -> None:
         """All of them were submitted."""
-        self._meanwhile.clear()
+        self._forget_meanwhile()
         self._claims_are_coming = False
+
+    def _forget_meanwhile(self) -> None:
+        self._meanwhile.clear()
+        self._cancelled_meanwhile.clear()
 
     def running(self) -> Mapping[str, Run]:
         """Everything claimed and not ended, by attempt id: a live view."""
@@ -257,6 +266,8 @@ class WorkerPool:
         """Stop one; what waits is withdrawn. False: it is not here. A plain function has to look at `cancelled`."""
         run = self._runs.get(attempt_id)
         if run is None:
+            if self._claims_are_coming:
+                self._cancelled_meanwhile[attempt_id] = reason
             return False
         self._stop(run, Stop(StopKind.CANCEL, reason))
         return True

@@ -756,6 +756,21 @@ async def test_what_is_withdrawn_while_claims_are_on_their_way_is_withdrawn_from
         assert endings == ["cancelled", "cancelled", "cancelled", "succeeded", "succeeded"]
 
 
+async def test_what_is_cancelled_while_its_claim_is_on_its_way_is_not_begun() -> None:
+    async with bench(nothing) as it:
+        first, second, third = (it.claim(nothing) for _ in range(3))
+        it.pool.claims_are_asked_for()
+        it.submit(first)
+
+        it.pool.cancel(third.attempt_id, "not needed")
+        it.submit(second, third)
+        it.pool.claims_have_come()
+        outcomes = {outcome.attempt_id: outcome for outcome in await it.outcomes()}
+
+        assert (outcomes[third.attempt_id].ending, outcomes[third.attempt_id].error) == (Ending.CANCELLED, "not needed")
+        assert [outcomes[claim.attempt_id].ending for claim in (first, second)] == [Ending.SUCCEEDED] * 2
+
+
 async def test_what_runs_is_not_withdrawn() -> None:
     async with bench(wait_for_ever) as it:
         (attempt_id,) = it.submit(it.claim(wait_for_ever))
