@@ -122,11 +122,12 @@ class Hooked:
         try:
             if error is None:
                 self._wait_for(self._call(self.hooks.on_setup), self._until_stopped)
-                value = self.function(*args, **kwargs)
+                if self.hooks.on_setup is None or not self.run.cancelled:  # a stop as the setup ends reaches nobody
+                    value = self.function(*args, **kwargs)
         except BaseException as raised:
             error = raised
-        if error is None and inspect.isawaitable(value):
-            return self._around(lambda: value, None)
+        if error is None and inspect.isawaitable(value) and (value := self._unless_stopped(value)) is not None:
+            return self._around(partial(self._unless_stopped, value), None)
         error = self._end_in_thread(self._conclude(value, error)) or error
         if error is None:
             return value
@@ -134,6 +135,13 @@ class Hooked:
             raise error
         finally:
             del error  # as above
+
+    def _unless_stopped(self, given: Awaitable[Any]) -> Awaitable[Any] | None:
+        """What a plain function has given, if it is still to be awaited."""
+        if not self.run.cancelled:
+            return given
+        discard(given)
+        return None
 
     def _conclude(self, value: object, error: BaseException | None) -> Conclusion:
         """There is a conclusion already if this thread was abandoned."""

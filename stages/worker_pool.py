@@ -624,6 +624,8 @@ class WorkerPool:
     def _withdraw(self, run: Run, stop: Stop) -> None:
         """It waits for a worker or a thread."""
         now, begun = self._clock.now(), run.started_at is not None
+        if begun and self._has_hooks(run):
+            return  # the worker that takes it finds it stopped, and calls them
         if stop.kind is StopKind.INTERRUPT and not begun:
             self._record(run, self._maker.given_back(run.claim, now))
         else:
@@ -723,17 +725,16 @@ class WorkerPool:
         run.value, run.error = value, error
         if error is not None or not inspect.isawaitable(value):
             self._end(run)
-        elif run.stop is not None:
-            self._withdraw(run, run.stop)
         else:  # a partial of an async function, say; its loop is here
             self._waiting.appendleft(run)
+            if run.stop is not None:
+                self._withdraw(run, run.stop)
             self._keep_going()
 
     def _abandon(self, run: Run) -> None:
         """Its function goes on, for nothing; the slot is free and the outcome made."""
         assert run.errand is not None
-        task = self._tasks.get(run.claim.work.task)
-        if task is not None and task.hooks is not None:
+        if self._has_hooks(run):
             run.noticed = True
             self.conclude(run, None, None)  # for the hooks that the thread calls if it ever comes to them
         if not run.errand.withdraw() and run.errand.abandon():
@@ -744,6 +745,10 @@ class WorkerPool:
         self._end(run)
 
     # ---- Hooks
+
+    def _has_hooks(self, run: Run) -> bool:
+        task = self._tasks.get(run.claim.work.task)
+        return task is not None and task.hooks is not None
 
     def _with_hooks(
         self, run: Run, task: Task[..., Any], hooks: Hooks, refusal: Exception | None = None

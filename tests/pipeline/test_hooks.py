@@ -31,6 +31,7 @@ from clepsydra import (
 )
 from clepsydra.model.events import HookFailed, StageRestarted
 from clepsydra.model.job import make_work
+from clepsydra.stages.worker_pool import WorkerPool
 from clepsydra.storage.protocol import NewExecution
 
 from .support import Heard, World, chain_of, slots
@@ -514,3 +515,59 @@ async def test_an_awaited_hook_of_a_plain_function_that_takes_too_long_is_told_o
         assert await handle.state() is State.SUCCEEDED
 
     assert [(event.hook, event.error) for event in heard.of(HookFailed)] == [("on_success", "it took longer than 3 s")]
+
+
+async def test_a_plain_function_is_not_called_when_its_setup_ends_just_as_it_is_stopped() -> None:
+    lines: list[str] = []
+
+    async def setup(run: Run) -> None:
+        chain_of(scheduler).pool.cancel(run.attempt_id, "enough")  # and no more is waited for
+
+    task: Task[..., Any] = Task(lambda: lines.append("performed"), "task", on_setup=setup)
+    task.on_teardown(of_run(lambda run: lines.append(f"teardown {run.state}")))
+    world = World()
+    scheduler = world.scheduler(tasks=[task])
+    async with scheduler:
+        handle = await scheduler.enqueue(task.call())
+        await world.pass_time(1)
+        assert await handle.state() is State.CANCELLED
+
+    assert lines == ["teardown cancelled"]
+
+
+@pytest.mark.parametrize("when", ["while it is made", "as it comes to the loop", "before it goes on there"])
+async def test_what_a_plain_function_gives_is_not_awaited_once_it_is_stopped_and_its_hooks_are_called(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    back = WorkerPool._back_from_thread
+
+    async def inner() -> None:
+        lines.append("inner")
+
+    def stop(moment: str, run: Run) -> None:
+        if moment == when:
+            chain_of(scheduler).pool.cancel(run.attempt_id, "enough")
+
+    def on_its_way(pool: WorkerPool, run: Run, value: Any, error: BaseException | None) -> None:
+        stop("as it comes to the loop", run)
+        back(pool, run, value, error)
+        stop("before it goes on there", run)
+
+    def perform() -> Any:
+        run, told = current_execution(), threading.Event()
+        chain_of(scheduler).loop.call_soon(lambda: (stop("while it is made", run), told.set()))
+        told.wait(10)
+        return inner()
+
+    monkeypatch.setattr(WorkerPool, "_back_from_thread", on_its_way)
+    task: Task[..., Any] = Task(perform, "task", on_setup=lambda: lines.append("setup"))
+    task.on_teardown(of_run(lambda run: lines.append(f"teardown {run.state}")))
+    world = World()
+    scheduler = world.scheduler(tasks=[task])
+    async with scheduler:
+        handle = await scheduler.enqueue(task.call())
+        await world.pass_time(1)
+        assert await handle.state() is State.CANCELLED
+
+    assert lines == ["setup", "teardown cancelled"]
