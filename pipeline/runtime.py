@@ -145,8 +145,7 @@ class Runtime:
             log.warning("tasks are still running after the grace, or what was left of it; they are cancelled")
             self.chain.pool.interrupt_all()
             if not await self._within(AFTER_CANCELLING, self.chain.pool.wait_idle) and self.chain.pool.is_in_hooks():
-                hooks = 2 * self._settings.executor.hook_grace.total_seconds()
-                await self._within(hooks, self.chain.pool.wait_idle)
+                await self._within(self.chain.pool.time_for_hooks, self.chain.pool.wait_idle)
         self.chain.placed.nudge()
         if not await self._within(AFTER_CANCELLING, self.chain.pool.wait_recorded):
             log.warning("not all outcomes could be recorded; what they belong to will be recovered at the next start")

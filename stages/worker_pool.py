@@ -300,6 +300,11 @@ class WorkerPool:
                 self._all_ended = anyio.Event()
             await self._all_ended.wait()
 
+    @property
+    def time_for_hooks(self) -> float:
+        """Seconds that the hooks at the end of an attempt have in all: two, each its grace, and some to come back."""
+        return 2.5 * self._hook_grace
+
     def is_in_hooks(self) -> bool:
         """Whether a task that has ended still has its hooks before it, which have a time of their own."""
         return any(run.conclusion is not None for run in self._runs.values())
@@ -776,8 +781,8 @@ class WorkerPool:
             error = why_unstorable(value)
         run.conclusion = Conclusion(outcome, value, error)
         self._deadlines.disarm(run.attempt_id)
-        if in_thread:  # of two hooks
-            self._deadlines.arm(run.attempt_id, self._clock.monotonic() + 2 * self._hook_grace)
+        if in_thread:
+            self._deadlines.arm(run.attempt_id, self._clock.monotonic() + self.time_for_hooks)
         return run.conclusion
 
     def hook_failed(self, run: Run, hook: str, error: BaseException | None) -> None:

@@ -571,3 +571,41 @@ async def test_what_a_plain_function_gives_is_not_awaited_once_it_is_stopped_and
         assert await handle.state() is State.CANCELLED
 
     assert lines == ["setup", "teardown cancelled"]
+
+
+async def test_two_awaited_hooks_of_a_plain_function_may_each_take_their_whole_grace() -> None:
+    async def endless(run: Run) -> None:
+        await run.sleep(60)
+
+    task: Task[..., Any] = Task(lambda: None, "task", on_success=endless, on_teardown=endless)
+    world = World(stages=Stages(executor=ExecutorSettings(hook_grace=3), loop_blocked=None))
+    scheduler = world.scheduler(tasks=[task])
+    heard = Heard(scheduler)
+    async with scheduler:
+        await scheduler.enqueue(task.call())
+        await world.pass_time(10)
+        assert chain_of(scheduler).pool.statistics().abandoned == 0
+
+    assert [event.hook for event in heard.of(HookFailed)] == ["on_success", "on_teardown"]
+
+
+@pytest.mark.parametrize("is_plain", [False, True])
+async def test_a_shutdown_waits_for_hooks_as_long_as_they_have(is_plain: bool) -> None:
+    lines: list[str] = []
+    world = World(stages=Stages(executor=ExecutorSettings(hook_grace=30), grace=1, loop_blocked=None))
+
+    async def long(run: Run) -> None:
+        await run.sleep(25)
+        lines.append(f"{run.state}")
+
+    def plain() -> None:
+        pass
+
+    task: Task[..., Any] = Task(plain if is_plain else in_async(plain), "task", on_success=long, on_teardown=long)
+    scheduler = world.scheduler(tasks=[task])
+    async with scheduler:
+        handle = await scheduler.enqueue(task.call())
+        await world.pass_time(1)
+
+    assert lines == ["succeeded", "succeeded"]
+    assert world.storage.get_executions([handle.id])[handle.id].state is State.SUCCEEDED
