@@ -98,7 +98,7 @@ class JobBroadcaster:
                 if self._wants_sync or self._until_poll() == 0.0:
                     await self._sync()
                 self._publish()
-                await self._inbox.receive(0 if len(self._mailbox) else self._until_poll())
+                await self._inbox.receive(0 if len(self._mailbox) or self._can_send() else self._until_poll())
 
     def _until_poll(self) -> float | None:
         """Seconds until the store is to be looked at for what others have changed; None: nobody else can."""
@@ -344,28 +344,37 @@ class JobBroadcaster:
         self._news[key] = event
 
     def _publish(self) -> None:
-        """Send what there is room for; the rest goes when the reader has made room."""
-        if self._wants_snapshot and self._outlet.has_room():
+        """Send a batch, if there is room. What is left goes when the loop has turned, or the reader has made room."""
+        if not self._can_send():
+            return
+        if self._wants_snapshot:
             self._wants_snapshot = False
             self._news.clear()
             self._snapshot = list(reversed(self._book.by_name.values()))
             self._send([SnapshotBegun()])
-        while self._snapshot is not None and self._outlet.has_room():
+        elif self._snapshot is not None:
             self._send(self._next_of_snapshot(self._snapshot))
-        while self._snapshot is None and self._news and self._outlet.has_room():
+        else:
             keys = list(islice(self._news, self._batch))
             self._send([self._news.pop(key) for key in keys])
 
+    def _can_send(self) -> bool:
+        has_some = self._wants_snapshot or self._snapshot is not None or bool(self._news)
+        return has_some and self._outlet.has_room()
+
     def _next_of_snapshot(self, left: list[JobRecord]) -> list[JobEvent]:
         part = [left.pop() for _ in range(min(self._batch, len(left)))]
-        rows: list[JobEvent] = [JobAdded(record) for record in part if self._is_current(record)]
+        known = [self._as_of_now(record) for record in part]
+        rows: list[JobEvent] = [JobAdded(record) for record in known if record is not None]
         if not left:
             rows.append(SnapshotEnded())
             self._snapshot = None
         return rows
 
-    def _is_current(self, record: JobRecord) -> bool:
-        return self._book.by_name.get(record.name) is record and self._book.fires(record)
+    def _as_of_now(self, record: JobRecord) -> JobRecord | None:
+        """The job as the book has it by now, perhaps changed, perhaps only read again. None: it is not fired."""
+        known = self._book.by_name.get(record.name)
+        return known if known is not None and known.id == record.id and self._book.fires(known) else None
 
     def _send(self, rows: Sequence[JobEvent]) -> None:
         self._sequence += 1

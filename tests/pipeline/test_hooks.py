@@ -540,7 +540,7 @@ async def test_what_a_plain_function_gives_is_not_awaited_once_it_is_stopped_and
     when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
-    back = WorkerPool._back_from_thread
+    back = WorkerPool._back_from_thread  # pyright: ignore[reportPrivateUsage]
 
     async def inner() -> None:
         lines.append("inner")

@@ -114,6 +114,15 @@ async def test_a_one_off_job_is_finished_after_its_time() -> None:
 # Redeploys.
 
 
+async def test_jobs_that_are_declared_again_while_the_chain_is_still_told_of_them_are_fired() -> None:
+    world = World(stages=slots(100))
+    names = [f"job{index}" for index in range(2500)]
+    for order in (names, names[::-1]):
+        async with world.scheduler(*(world.job(name, Every(4)) for name in order)) as scheduler:
+            await world.clock.settle()
+            assert len(chain_of(scheduler).soonest(5000)) == len(names)
+
+
 async def test_an_equal_declaration_changes_nothing() -> None:
     world = World()
     generations = set[tuple[str, int]]()
