@@ -612,9 +612,7 @@ class WorkerPool:
         """Ask a run to stop. The first who asks decides what its outcome says."""
         if run.over or (run.finishing and stop.kind is StopKind.CANCEL):
             return
-        if run.conclusion is not None:  # its task has ended; the hooks have their own time
-            if stop.kind is StopKind.INTERRUPT and run.errand is not None:
-                self._abandon(run)
+        if run.conclusion is not None:  # its task has ended; the hooks have their own time, in a thread as well
             return
         if run.stop is None:
             run.stop = stop

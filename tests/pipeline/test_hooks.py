@@ -405,7 +405,7 @@ async def test_a_thread_that_hangs_costs_a_thread_and_its_hooks_are_called_when_
         await until(world, began.is_set)
         (run,) = chain_of(scheduler).pool.running().values()
         run.rest()  # it waits for the test, so time may pass
-        await world.pass_time(6)
+        await world.pass_time(8)
         state, abandoned = await handle.state(), chain_of(scheduler).pool.statistics().abandoned
         gate.set()
         await until(world, lambda: bool(lines) and lines[-1].startswith("teardown"))
