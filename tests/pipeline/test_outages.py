@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 from clepsydra import Every, JobState, Kind, Misfire, Once, Retry, State, StoreBusy, StoreUnavailable
 from clepsydra.model.events import StageRestarted, StoreDegraded, StoreRecovered
 
-from .support import FaultyStorage, Heard, World, chain_of, executions_of, grid, kinds, slots, violations
+from .support import FaultyStorage, Heard, World, chain_of, executions_of, grid, kinds, lane_of, slots, violations
 
 pytestmark = pytest.mark.anyio
 
@@ -185,3 +185,29 @@ async def test_a_late_answer_of_a_full_scheduler_does_not_start_more_than_its_sl
         assert await violations(scheduler) == []
 
     assert world.most_running == 2
+
+
+async def test_answers_that_others_lose_again_and_again_are_looked_into_beside_all_other_work() -> None:
+    store = FaultyStorage()
+    world = World(storage=store.storage)
+    async with world.scheduler() as scheduler:
+        lane, left = lane_of(scheduler), [50]
+
+        def lose(operation: str) -> None:
+            if operation == "running" and left[0]:
+                left[0] -= 1
+                lane.losses += 1  # somebody's, while the executor compares
+
+        await world.clock.settle()
+        store.before, store.calls = lose, []
+        store.fail("start", away, "after")
+        await scheduler.enqueue(world.tasks["note"].call())
+        await world.pass_time(1)
+
+        assert len(world.ran) == 1
+        assert store.calls.count("running") == 51
+        assert _last(store.calls, "finish") < _last(store.calls, "running")
+
+
+def _last(calls: list[str], name: str) -> int:
+    return max(index for index, call in enumerate(calls) if call == name)
