@@ -199,7 +199,16 @@ class Executor:
     async def _write(
         self, outcomes: Sequence[Outcome], items: Sequence[str], free: dict[str, int], rooms: Sequence[TaskRoom]
     ) -> Started:
-        """Record outcomes and claim."""
+        """Record outcomes and claim, and start what was claimed."""
+        self._pool.claims_are_asked_for()
+        try:
+            return await self._write_and_launch(outcomes, items, free, rooms)
+        finally:
+            self._pool.claims_have_come()  # or never will: what a lost answer has claimed is given back
+
+    async def _write_and_launch(
+        self, outcomes: Sequence[Outcome], items: Sequence[str], free: dict[str, int], rooms: Sequence[TaskRoom]
+    ) -> Started:
         tasks = self._pool.task_names()
 
         def both(store: Storage) -> tuple[Finished, Started]:
@@ -207,14 +216,12 @@ class Executor:
             finished = store.finish(outcomes, now)
             return finished, store.start(self._node_id, now, items=items, free=free, tasks=tasks, rooms=rooms)
 
-        self._pool.claims_are_asked_for()
         try:
             finished, started = await self._lane.write(both)
         except StoreError as error:
             if not outcomes:
                 raise
             log.error("the store refuses outcomes as they are, each is tried alone: %s", error)
-            self._pool.claims_have_come()
             await self._record_one_by_one(outcomes)
             self._demand.unknown_work = True  # what was to start is left for later
             return Started()
@@ -255,7 +262,6 @@ class Executor:
 
     async def _launch(self, started: Started) -> None:
         await in_batches(started.claims, self._pool.submit)
-        self._pool.claims_have_come()
         for _, attempt_id in started.cancelled:
             self._pool.cancel(attempt_id, "cancelled to make room for a later run")
         self._demand.dry |= started.dry

@@ -213,6 +213,7 @@ class WorkerPool:
         """All of them were submitted."""
         self._forget_meanwhile()
         self._claims_are_coming = False
+        self._tell_recorded()
 
     def _forget_meanwhile(self) -> None:
         self._meanwhile.clear()
@@ -258,9 +259,7 @@ class WorkerPool:
             entry = self._outbox.pop(attempt_id, None)
             if entry is not None:
                 _take_one(self._unrecorded, entry[1].work.queue)
-        if not self._outbox and self._all_recorded is not None:
-            self._all_recorded.set()
-            self._all_recorded = None
+        self._tell_recorded()
 
     def cancel(self, attempt_id: str, reason: str) -> bool:
         """Stop one; what waits is withdrawn. False: it is not here. A plain function has to look at `cancelled`."""
@@ -310,11 +309,16 @@ class WorkerPool:
         return any(run.conclusion is not None for run in self._runs.values())
 
     async def wait_recorded(self) -> None:
-        """Until every outcome is acknowledged."""
-        while self._outbox:
+        """Until every outcome is acknowledged, and no claim is on its way that would be given back."""
+        while self._outbox or self._claims_are_coming:
             if self._all_recorded is None:
                 self._all_recorded = anyio.Event()
             await self._all_recorded.wait()
+
+    def _tell_recorded(self) -> None:
+        if self._all_recorded is not None and not self._outbox and not self._claims_are_coming:
+            self._all_recorded.set()
+            self._all_recorded = None
 
     def lease_lost(self) -> None:
         """The node is taken for dead by now: what has not begun is given back, and what must not run on is stopped."""

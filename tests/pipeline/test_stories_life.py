@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
+from anyio.lowlevel import checkpoint
 
 from clepsydra import (
     Cron,
@@ -16,6 +19,7 @@ from clepsydra import (
     MemoryStorage,
     Node,
     Once,
+    Operator,
     Reboot,
     SchedulerFailed,
     SchedulerNotRunning,
@@ -39,7 +43,7 @@ from clepsydra.model.events import (
     StageRestarted,
 )
 from clepsydra.model.filters import EVERY_EXECUTION
-from clepsydra.storage.protocol import DeletedHistory
+from clepsydra.storage.protocol import DeletedHistory, Started
 
 from .support import FaultyStorage, Heard, World, chain_of, executions_of, kinds, slots, states, violations
 
@@ -112,6 +116,34 @@ async def test_a_one_off_job_is_finished_after_its_time() -> None:
 
 
 # Redeploys.
+
+
+async def test_a_shutdown_gives_back_what_the_store_has_started_and_not_said_yet(tmp_path: Path) -> None:
+    world = World(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="NORMAL"))
+    started, told = threading.Event(), threading.Event()
+    start = world.storage.start
+
+    def slowly(*args: Any, **options: Any) -> Started:
+        answer = start(*args, **options)
+        if answer.claims:
+            started.set()
+            told.wait(10)
+        return answer
+
+    world.storage.start = slowly  # type: ignore[method-assign]
+    async with world.scheduler() as scheduler:
+        chain = chain_of(scheduler)
+        stop = chain.stop_claiming
+        chain.stop_claiming = lambda: (stop(), told.set())[0]  # type: ignore[method-assign]
+        handle = await scheduler.enqueue(world.tasks["note"].call())
+        with anyio.fail_after(30):
+            while not started.is_set():
+                await checkpoint()
+
+    with Operator(SQLiteStorage(tmp_path / "jobs.db"), clock=world.clock) as operator:
+        row = operator.get_execution(handle.id)
+        assert (row.state, row.node, row.recoveries) == (State.PENDING, None, 0)
+    assert world.ran == []
 
 
 async def test_jobs_that_are_declared_again_while_the_chain_is_still_told_of_them_are_fired() -> None:
