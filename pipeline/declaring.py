@@ -45,8 +45,13 @@ class Declaring(Jobs):
         runtime = self._accepting()
         wanted = self._registry.declarable(await in_turns(jobs))
         book = runtime.chain.book
+        is_back = any(name in book.by_name for name in wanted.keys() - book.declared)
         book.declared |= wanted.keys()
-        await self._declare(runtime, list(wanted.values()))
+        try:
+            await self._declare(runtime, list(wanted.values()))
+        finally:
+            if is_back:  # of what equals what is stored nothing is told, and it was not fired until now
+                runtime.chain.redeclared()
         self._registry.jobs = wanted
         if not book.declared <= wanted.keys():
             book.declared = set(wanted)

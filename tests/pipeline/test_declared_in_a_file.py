@@ -241,6 +241,20 @@ async def test_redeclared_is_what_a_restart_with_other_code_would_do() -> None:
         assert world.times("new") == [20, 25, 30]
 
 
+async def test_a_job_that_is_declared_again_as_it_was_is_fired_again() -> None:
+    world = World()
+    kept, dropped = (world.job(name, Every(10)) for name in ("kept", "dropped"))
+    async with world.scheduler(kept, dropped) as scheduler:
+        await world.pass_time(15)
+        await scheduler.redeclare([kept])
+        await world.pass_time(10)
+        await scheduler.redeclare([kept, dropped])
+        await world.pass_time(10)
+
+        assert world.times("dropped") == [10, 25, 30]
+        assert world.times("kept") == [10, 20, 30]
+
+
 async def test_redeclared_is_all_or_nothing_for_what_cannot_be() -> None:
     world = World()
     job = world.job("tick", Every(1))
