@@ -43,6 +43,10 @@ class Declaring(Jobs):
         `JobExists` for a name that comes twice, `InvalidArgument`, `UnknownTask`, and `StoreBusy`: repeat it then.
         """
         runtime = self._accepting()
+        async with runtime.declaring:
+            await self._redeclare(runtime, jobs)
+
+    async def _redeclare(self, runtime: Runtime, jobs: Iterable[Job]) -> None:
         wanted = self._registry.declarable(await in_turns(jobs))
         book = runtime.chain.book
         is_back = any(name in book.by_name for name in wanted.keys() - book.declared)
@@ -67,14 +71,15 @@ class Declaring(Jobs):
         runtime, before = self._accepting(), self._file
         if before is None:
             raise DeclarationError("this scheduler was not made from a file; use Scheduler.from_toml(path)")
-        after = await to_thread.run_sync(read_declared_file, before.path)  # it may import for a while
-        self._register(after)
-        await self._put_tasks(runtime)
-        await self.redeclare(after.jobs)
-        executor = after.stages.executor
-        runtime.chain.slots.take_over(executor.concurrency, executor.queues, executor.limit)
-        runtime.chain.tuned()
-        self._file = after
+        async with runtime.declaring:
+            after = await to_thread.run_sync(read_declared_file, before.path)  # it may import for a while
+            self._register(after)
+            await self._put_tasks(runtime)
+            await self._redeclare(runtime, after.jobs)
+            executor = after.stages.executor
+            runtime.chain.slots.take_over(executor.concurrency, executor.queues, executor.limit)
+            runtime.chain.tuned()
+            self._file = after
         return list(_only_at_start(before, after))
 
     def _register(self, file: DeclaredFile) -> None:

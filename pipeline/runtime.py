@@ -36,6 +36,8 @@ class Runtime:
         self._clock, self._settings = clock, settings
         self._stop = anyio.Event()
         self._hurry = anyio.Event()
+        self.declaring = anyio.Lock()
+        """Held by who declares jobs anew: of two at once neither is to have half of its way."""
         self.draining = False
         self.ended = anyio.Event()
         self.failure: SchedulerFailed | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import anyio
 import pytest
 
 from clepsydra import (
@@ -253,6 +254,18 @@ async def test_a_job_that_is_declared_again_as_it_was_is_fired_again() -> None:
 
         assert world.times("dropped") == [10, 25, 30]
         assert world.times("kept") == [10, 20, 30]
+
+
+async def test_of_two_who_redeclare_at_the_same_time_the_later_has_the_last_word() -> None:
+    world = World()
+    names = [f"job{index}" for index in range(300)]
+    async with world.scheduler() as scheduler:
+        async with anyio.create_task_group() as group:
+            for every, order in ((10, names), (20, names[::-1])):
+                group.start_soon(scheduler.redeclare, [world.job(name, Every(every)) for name in order])
+
+        declared = {job.name: job.schedule for job in scheduler.declared_jobs}
+        assert {name: scheduler.get_job(name).schedule for name in names} == declared
 
 
 async def test_redeclared_is_all_or_nothing_for_what_cannot_be() -> None:
