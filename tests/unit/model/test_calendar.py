@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clepsydra.model import calendar
@@ -42,6 +42,7 @@ def test_a_piece_has_the_offset_that_zoneinfo_says(tz: str, second: int) -> None
 @given(tz=ZONES, second=SECONDS)
 def test_pieces_lie_side_by_side(tz: str, second: int) -> None:
     _, end, offset, _, _ = zone(tz).piece_at(second)
+    assume(end < LIMIT)  # nothing is beside the last one; UTC's first is the last, too
     start, _, following, _, gap = zone(tz).piece_at(end)
 
     assert start == end
