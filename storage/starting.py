@@ -71,7 +71,8 @@ class Starting(Holding):
                 self.update_executions(list(starter.changed.values()))
                 if freed := starter.given_up():
                     self.release_held(freed, now)
-            answer.claims += at_once
+            if at_once or len(free or ()) > 1:
+                _add_in_order(answer.claims, at_once, named)
         return answer
 
     def _of_readable_jobs(
@@ -321,6 +322,13 @@ def _claim(row: Execution) -> Claim:
         row.nominal,
         row.key,
     )
+
+
+def _add_in_order(claims: list[Claim], at_once: list[Claim], named: Collection[str]) -> None:
+    """Those that were named come first, then all others by priority and age, whichever way they were found."""
+    others = [claim for claim in claims if claim.execution_id not in named] + at_once
+    others.sort(key=lambda claim: (-claim.work.priority, claim.attempt_id))
+    claims[:] = [claim for claim in claims if claim.execution_id in named] + others
 
 
 def _dry(free: Mapping[str, int], claims: Iterable[Claim], ready: Iterable[Execution]) -> set[str]:
