@@ -148,9 +148,13 @@ class Runtime:
             self.chain.pool.interrupt_all()
             if not await self._within(AFTER_CANCELLING, self.chain.pool.wait_idle) and self.chain.pool.is_in_hooks():
                 await self._within(self.chain.pool.time_for_hooks, self.chain.pool.wait_idle)
-        self.chain.placed.nudge()
-        if not await self._within(AFTER_CANCELLING, self.chain.pool.wait_recorded):
+        if not await self._within(AFTER_CANCELLING, self._all_recorded):
             log.warning("not all outcomes could be recorded; what they belong to will be recovered at the next start")
+
+    async def _all_recorded(self) -> None:
+        await self.chain.claims_answered()
+        self.chain.placed.nudge()
+        await self.chain.pool.wait_recorded()
 
     async def _idle_within_grace(self) -> bool:
         """Wait until nothing runs: as long as the grace, and no longer than until somebody is in a hurry."""

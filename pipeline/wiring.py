@@ -368,6 +368,11 @@ class Chain:
         """The slots have changed: publish the demand anew."""
         self.placed.nudge()
 
+    async def claims_answered(self) -> None:
+        """Until the executor knows what it has claimed; what nobody begins any more is given back."""
+        if self.executor is not None:
+            await self.executor.wait_at_rest()
+
     def stop_claiming(self) -> None:
         """Nothing more is fired or started; what the pool has not begun is given back."""
         self.demand.open = False

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
+import anyio
+
 from ..model import events
 from ..model.clock import Clock
 from ..model.errors import StoreError
@@ -72,6 +74,7 @@ class Executor:
         self._beaten_at = clock.monotonic()
         self.claiming = True
         """False while draining: nothing more is started."""
+        self._at_work, self._at_rest = True, anyio.Event()
 
     # ---- the stage
 
@@ -83,8 +86,21 @@ class Executor:
             self._publish()
             self._inbox.nudge()  # the one before may have left outcomes in the pool, of which it had been told
             while True:
+                self._come_to_rest()
                 batch = await self._inbox.receive(self._until_heartbeat())
+                self._at_work = True
                 await self._turn(await self._with_more(batch or await self._answer()))
+
+    def _come_to_rest(self) -> None:
+        self._at_work = False
+        self._at_rest.set()
+
+    async def wait_at_rest(self) -> None:
+        """Until nothing is asked of the store, and what a lost answer has claimed is given back."""
+        while self._at_work or self._lane.losses != self._losses:
+            self._at_rest = anyio.Event()
+            self._inbox.nudge()
+            await self._at_rest.wait()
 
     async def _with_more(self, batch: Sequence[PlacedEvent]) -> Sequence[PlacedEvent]:
         """What has come behind this batch as well, where one write takes more than one."""
