@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import count
 from random import Random
 
@@ -90,13 +91,14 @@ def suffer(
     ended = time.time_ns()
     for worker in workers:
         # It may have been well again before the end: a server on a full disk takes a write now and then.
-        scene.processes.wait_for(lambda worker=worker: last_word(scene, worker) == "ok", "the end of its outage")
+        scene.processes.wait_for(partial(is_well, scene, worker), "the end of its outage")
         scene.wait_for_next(worker, "begun", ended, job="allow")
 
 
-def last_word(scene: Scene, worker: Program) -> str:
-    """What it has said of its health last."""
-    return [line["what"] for line in scene.effects.of(worker.name) if line["what"] in ("degraded", "ok")][-1]
+def is_well(scene: Scene, worker: Program) -> bool:
+    """Whether that is what it has said of its health last."""
+    said = [line["what"] for line in scene.effects.of(worker.name) if line["what"] in ("degraded", "ok")]
+    return said[-1:] == ["ok"]
 
 
 def test_connections_that_are_cut_are_replaced_and_what_they_did_is_done_once(

@@ -38,6 +38,11 @@ from .support import Heard, World, chain_of, slots
 
 pytestmark = pytest.mark.anyio
 
+
+def nothing() -> None:
+    """A task that does nothing."""
+
+
 KINDS = ["async, async hooks", "async, plain hooks", "plain, plain hooks", "plain, async hooks"]
 
 
@@ -505,7 +510,7 @@ async def test_an_awaited_hook_of_a_plain_function_that_takes_too_long_is_told_o
     async def endless(run: Run) -> None:
         await run.sleep(60)
 
-    task: Task[..., Any] = Task(lambda: None, "task", on_success=endless)
+    task: Task[..., Any] = Task(nothing, "task", on_success=endless)
     world = World(stages=Stages(executor=ExecutorSettings(hook_grace=3), loop_blocked=None))
     scheduler = world.scheduler(tasks=[task])
     heard = Heard(scheduler)
@@ -523,7 +528,10 @@ async def test_a_plain_function_is_not_called_when_its_setup_ends_just_as_it_is_
     async def setup(run: Run) -> None:
         chain_of(scheduler).pool.cancel(run.attempt_id, "enough")  # and no more is waited for
 
-    task: Task[..., Any] = Task(lambda: lines.append("performed"), "task", on_setup=setup)
+    def perform() -> None:
+        lines.append("performed")
+
+    task: Task[..., Any] = Task(perform, "task", on_setup=setup)
     task.on_teardown(of_run(lambda run: lines.append(f"teardown {run.state}")))
     world = World()
     scheduler = world.scheduler(tasks=[task])
@@ -556,7 +564,8 @@ async def test_what_a_plain_function_gives_is_not_awaited_once_it_is_stopped_and
 
     def perform() -> Any:
         run, told = current_execution(), threading.Event()
-        chain_of(scheduler).loop.call_soon(lambda: (stop("while it is made", run), told.set()))
+        chain_of(scheduler).loop.call_soon(stop, "while it is made", run)
+        chain_of(scheduler).loop.call_soon(told.set)
         told.wait(10)
         return inner()
 
@@ -577,7 +586,7 @@ async def test_two_awaited_hooks_of_a_plain_function_may_each_take_their_whole_g
     async def endless(run: Run) -> None:
         await run.sleep(60)
 
-    task: Task[..., Any] = Task(lambda: None, "task", on_success=endless, on_teardown=endless)
+    task: Task[..., Any] = Task(nothing, "task", on_success=endless, on_teardown=endless)
     world = World(stages=Stages(executor=ExecutorSettings(hook_grace=3), loop_blocked=None))
     scheduler = world.scheduler(tasks=[task])
     heard = Heard(scheduler)

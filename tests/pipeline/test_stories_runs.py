@@ -298,9 +298,10 @@ async def test_tune_takes_all_that_it_is_given_or_none() -> None:
     async with world.running_with() as scheduler:
         await scheduler.enqueue([world.tasks["work"].call(seconds=10) for _ in range(20)])
         await world.pass_time(1)
-        for wrong in ({"queues": {"other": 0}}, {"limit": -1}, {"tasks": {"work": 0}}):
+        every_wrong: list[dict[str, Any]] = [{"queues": {"other": 0}}, {"limit": -1}, {"tasks": {"work": 0}}]
+        for wrong in every_wrong:
             with pytest.raises(InvalidArgument):
-                scheduler.tune(concurrency=5, **wrong)  # type: ignore[arg-type]  # one at a time
+                scheduler.tune(concurrency=5, **wrong)
         await world.pass_time(1)
         assert world.running == 1
         scheduler.stop(hard=True)

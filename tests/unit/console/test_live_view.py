@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from clepsydra import Kind, to_instant
 from clepsydra.console.journal import Entry
 from clepsydra.console.live import keys_of
-from clepsydra.console.live_view import JobLook, Look, Queue, Vessel, frame
+from clepsydra.console.live_view import JobLook, Look, Mode, Queue, Vessel, frame
 from clepsydra.console.words import SECOND
 
 NOW = to_instant(datetime(2027, 3, 1, 12, tzinfo=UTC))
@@ -52,7 +52,7 @@ def shown(look: Look, width: int = 80, height: int = 24) -> str:
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 40), (40, 12), (20, 5), (200, 3)])
 @pytest.mark.parametrize("mode", ["overview", "search", "job"])
-def test_a_frame_has_the_size_of_its_terminal(size: tuple[int, int], mode: str) -> None:
+def test_a_frame_has_the_size_of_its_terminal(size: tuple[int, int], mode: Mode) -> None:
     job = JobLook("feeds", [("state", "active")], [NOW + SECOND], [entry("fired")] * 50, ["  File x\x00", "ValueError"])
     shown(evolve(LOOK, mode=mode, job=job, found=[f"job {number} 界" for number in range(500)], chosen=300), *size)
 
