@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
@@ -310,7 +311,7 @@ def test_a_dry_run_makes_no_file(tmp_path: Path) -> None:
 def test_a_newer_store_is_neither_migrated_nor_operated_on(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     migrate_store(SQLiteStorage(path))
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
 
