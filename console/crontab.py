@@ -37,6 +37,7 @@ from .. import (
     Task,
     to_datetime,
 )
+from .announcing import draining, greeting
 from .check import all_findings, overview
 from .children import Children, adopt_orphans
 from .crontab_files import TASK, Loaded, Stamp, Wanted, load, stamp_of
@@ -44,7 +45,7 @@ from .errands import CommandFailed, Errands, Spoken
 from .errors import OK, PROBLEM, CommandError, UsageError
 from .journal import Entry, Journal, as_json, json_line, plain
 from .output import NOBODY_READS, Output
-from .run import configure_logging, draining, greeting, in_event_loop
+from .run import configure_logging, in_event_loop
 from .service import Service
 from .stores import VARIABLE, store_at
 from .words import Paint, length, plural, stamp, value

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from .. import Scheduler, SQLiteStorage
+from .announcing import draining, greeting, reloaded, store_of
 from .live import Live, SayingHandler
-from .run import draining, greeting, reloaded, store_of
 from .service import Service
 from .words import length, stamp
 

@@ -11,22 +11,20 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from datetime import datetime
+from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from typing import Any
 
 import anyio
 
-from .. import ClepsydraError, JobRecord, JobState, Scheduler
+from .. import Scheduler
+from .announcing import draining, greeting, reloaded
 from .errors import UsageError
 from .journal import Entry, Journal, as_json, json_line, plain
 from .output import NOBODY_READS, Output
 from .service import Service
 from .target import is_file, load_scheduler
-from .words import length, plural, stamp, utc
-
-_MOST_NAMED = 20  # jobs that are listed at the start
+from .words import length, stamp
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -102,49 +100,3 @@ async def _serve(scheduler: Scheduler, quiet: bool, json: bool, reloads: bool) -
         detach()
         say(f"ended: {journal.summary()} in {length(clock.now() - began)}")
     return NOBODY_READS if output.broken else code
-
-
-async def reloaded(scheduler: Scheduler) -> str:
-    """Read its file again, and say what came of it. A file that cannot be used leaves everything as it was."""
-    try:
-        needs_restart = await scheduler.reload()
-    except ClepsydraError as error:
-        return f"not reloaded, everything stays as it was: {error}"
-    after = f"; only after a restart: {', '.join(needs_restart)}" if needs_restart else ""
-    return f"reloaded: {plural(len(scheduler.declared_jobs), 'job')} declared{after}"
-
-
-def greeting(scheduler: Scheduler) -> Iterator[str]:
-    """What has been started: node, store, jobs with their next times, and what does not look right."""
-    jobs = scheduler.jobs
-    yield f"started: node {scheduler.name}, {store_of(scheduler)}, {plural(len(jobs), 'job')}"
-    for record in jobs[:_MOST_NAMED]:
-        yield f"job {record.name}: {_prospect(record, scheduler.next_run(record.name))}"
-    if len(jobs) > _MOST_NAMED:
-        yield f"and {plural(len(jobs) - _MOST_NAMED, 'more job')}"
-    health = scheduler.health()
-    if health.undeclared_jobs:
-        yield f"declared by earlier code and not by this, so not fired: {', '.join(health.undeclared_jobs)}"
-    if health.unknown_tasks:
-        yield f"tasks that jobs name and this code does not have: {', '.join(health.unknown_tasks)}"
-
-
-def store_of(scheduler: Scheduler) -> str:
-    kind = type(scheduler.storage)
-    return kind.__name__ if kind.__repr__ is object.__repr__ else repr(scheduler.storage)
-
-
-def _prospect(record: JobRecord, next_run: datetime | None) -> str:
-    if record.state is not JobState.ACTIVE:
-        return f"{record.state.value}, {record.reason}" if record.reason else record.state.value
-    if next_run is not None:
-        return f"next {utc(next_run)}"
-    return record.schedule.describe() if record.schedule else "runs when it is called"
-
-
-def draining(scheduler: Scheduler, why: str) -> str:
-    """What is waited for."""
-    pool = scheduler.health().pool
-    running = 0 if pool is None else pool.running
-    waited = f"waiting for {plural(running, 'run')}; once more cancels them" if running else "nothing is running"
-    return f"{why}: draining, {waited}"

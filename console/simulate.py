@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import anyio
 
-from .. import ExecutionFilter, Job, JobRecord, Operator, Scheduler, SystemClock, to_instant
+from .. import ExecutionFilter, Job, Scheduler, SystemClock, to_instant
 from .arguments import AddCommand, add_command, add_target
 from .clock_changes import clock_changes
 from .deployment import Change, Side, changes, declared, stored
@@ -35,7 +35,6 @@ MOST_RUNS: Final = 2_000_000
 _SHOWN: Final = 5
 _RECORDED: Final = 200
 """Runs of a job whose recorded durations are taken."""
-_PAGE: Final = 500
 _DEFAULT_SPAN: Final = timedelta(days=365)
 
 
@@ -303,18 +302,9 @@ def _other_side(other: str, start: int, after: Mapping[str, Side]) -> tuple[dict
     if "://" not in other:
         return declared(load_scheduler(other).declared_jobs, start), 0
     with operator_at(other, "--diff") as operator:
-        records = list(_all_jobs(operator))
+        records = list(operator.all_jobs())
     ours = [record for record in records if record.declared or record.name in after]
     return stored(ours), len(records) - len(ours)
-
-
-def _all_jobs(operator: Operator) -> Iterator[JobRecord]:
-    cursor: str | None = None
-    while True:
-        page = operator.list_jobs(limit=_PAGE, cursor=cursor)
-        yield from page.items
-        if (cursor := page.cursor) is None:
-            return
 
 
 def _changes(found: Sequence[Change], kept: int, screen: Screen) -> Iterator[str]:

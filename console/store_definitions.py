@@ -62,7 +62,7 @@ def add_export(add: AddCommand) -> None:
 
 def _export(arguments: argparse.Namespace, operator: Operator, screen: Screen) -> int:
     form = _form(arguments, "json" if screen.as_json else "toml")
-    records = _all_jobs(operator, JobFilter(names=arguments.names or None))
+    records = list(operator.all_jobs(JobFilter(names=arguments.names or None)))
     if missing := sorted(set(arguments.names) - {record.name for record in records}):
         operator.get_job(missing[0])
     chosen = [record for record in records if arguments.names or record.state is not JobState.STOPPED]
@@ -80,16 +80,6 @@ def _export(arguments: argparse.Namespace, operator: Operator, screen: Screen) -
         left_out = plural(len(records) - len(chosen), "job")
         print(f"clepsydra: {left_out} left out, stopped for good; name them to export them", file=sys.stderr)
     return OK
-
-
-def _all_jobs(operator: Operator, where: JobFilter) -> list[JobRecord]:
-    records: list[JobRecord] = []
-    cursor: str | None = None
-    while True:
-        page = operator.list_jobs(where, limit=500, cursor=cursor)
-        records += page.items
-        if (cursor := page.cursor) is None:
-            return records
 
 
 def _definition(record: JobRecord) -> dict[str, Any]:
@@ -140,7 +130,7 @@ def add_import(add: AddCommand) -> None:
 
 def _import(arguments: argparse.Namespace, operator: Operator, screen: Screen) -> int:
     jobs = read(arguments.file, _form(arguments, "toml"))
-    known = {record.name: record for record in _all_jobs(operator, JobFilter(names=[job.name for job in jobs]))}
+    known = {record.name: record for record in operator.all_jobs(JobFilter(names=[job.name for job in jobs]))}
     changes = [_change(job, known.get(job.name)) for job in jobs]
     wanted = [change for change in changes if change.does in ("add", "change")]
     replaced = sum(change.does == "change" for change in changes)

@@ -301,20 +301,7 @@ def alike(work: Work, call: Call) -> Work:
     """Another call under the same rules, which need not be checked again."""
     if call.args == work.args and call.task == work.task:
         return work
-    other = Work(
-        call.task,
-        call.args,
-        work.queue,
-        work.priority,
-        work.labels,
-        work.retry,
-        work.timeout,
-        work.start_by,
-        work.recovery,
-        work.recoveries,
-        work.on_lease_lost,
-        work.timeout_from,
-    )
+    other = work.of_call(call.task, call.args)
     return _shared(other) if len(other.args) < _SHORT else other
 
 

@@ -46,6 +46,23 @@ class Work:
             self._text.append(json.dumps(_rules(self), separators=(",", ":"), sort_keys=True))
         return self._text[0]
 
+    def of_call(self, task: str, args: JsonText) -> Work:
+        """Another call under the same rules, which need not be checked again."""
+        return Work(
+            task,
+            args,
+            self.queue,
+            self.priority,
+            self.labels,
+            self.retry,
+            self.timeout,
+            self.start_by,
+            self.recovery,
+            self.recoveries,
+            self.on_lease_lost,
+            self.timeout_from,
+        )
+
 
 def _rules(work: Work) -> dict[str, Any]:
     rules: dict[str, Any] = {}

@@ -47,7 +47,7 @@ class Declaring(Jobs):
             await self._redeclare(runtime, jobs)
 
     async def _redeclare(self, runtime: Runtime, jobs: Iterable[Job]) -> None:
-        wanted = self._registry.declarable(await in_turns(jobs))
+        wanted = {job.name: job for job in await in_turns(self._registry.declarable(jobs))}
         book = runtime.chain.book
         is_back = any(name in book.by_name for name in wanted.keys() - book.declared)
         book.declared |= wanted.keys()
@@ -73,6 +73,7 @@ class Declaring(Jobs):
             raise DeclarationError("this scheduler was not made from a file; use Scheduler.from_toml(path)")
         async with runtime.declaring:
             after = await to_thread.run_sync(read_declared_file, before.path)  # it may import for a while
+            await in_turns(self._checks(after))
             self._register(after)
             await self._put_tasks(runtime)
             await self._redeclare(runtime, after.jobs)
@@ -82,13 +83,18 @@ class Declaring(Jobs):
             self._file = after
         return list(_only_at_start(before, after))
 
-    def _register(self, file: DeclaredFile) -> None:
-        """Its tasks, if its jobs can then be declared."""
-        for task in file.tasks:
-            self._registry.register(task, None, ())
+    def _checks(self, file: DeclaredFile) -> Iterator[Job]:
+        """Its jobs, each checked when it is asked for as if its tasks were registered. Changes nothing."""
+        with placed_in(file.path, "tasks"):
+            trial = self._registry.with_tasks(file.tasks)
         for job in file.jobs:
             with placed_in(file.path, f"jobs.{job.name}"):
-                self._registry.checked(job)
+                checked = trial.checked(job)
+            yield checked
+
+    def _register(self, file: DeclaredFile) -> None:
+        for task in file.tasks:
+            self._registry.register(task, None, ())
 
     async def _put_tasks(self, runtime: Runtime) -> None:
         """Tell the store which tasks there are."""

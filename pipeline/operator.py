@@ -111,6 +111,15 @@ class Operator:
         ordered, many = one_of("order", Order)(order), _page_of(limit)
         return self._ask(self.storage.list_jobs, where, ordered, many, cursor)
 
+    def all_jobs(self, where: JobFilter = EVERY_JOB) -> Iterator[JobRecord]:
+        """All jobs that a filter means, by name, read page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.list_jobs(where, limit=LONGEST_PAGE, cursor=cursor)
+            yield from page.items
+            if (cursor := page.cursor) is None:
+                return
+
     def count_jobs(self, where: JobFilter = EVERY_JOB) -> int:
         """How many jobs a filter means."""
         return self._ask(self.storage.count_jobs, where)

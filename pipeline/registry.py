@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
 from ..model.errors import InvalidArgument, JobExists, UnknownTask
@@ -59,16 +59,24 @@ class Registry:
             raise JobExists(job.name, "code declares it twice")
         self.jobs[job.name] = job
 
-    def declarable(self, jobs: Iterable[Job]) -> dict[str, Job]:
-        """Jobs by name, each checked, to be declared together. Raises `JobExists` for a name that comes twice."""
-        wanted: dict[str, Job] = {}
+    def declarable(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """Jobs to be declared together, each checked when it is asked for. Raises `JobExists` for a name twice."""
+        names: set[str] = set()
         for job in jobs:
             if not isinstance(job, Job):
                 raise InvalidArgument("jobs", job, "must be Job(...)s")
-            if job.name in wanted:
+            if job.name in names:
                 raise JobExists(job.name, "it is declared twice")
-            wanted[job.name] = self.checked(job)
-        return wanted
+            names.add(job.name)
+            yield self.checked(job)
+
+    def with_tasks(self, tasks: Iterable[Task[..., Any]]) -> Registry:
+        """Another one that knows these tasks as well, and no jobs: to try what they make possible."""
+        trial = Registry(self.recovery)
+        trial.tasks.update(self.tasks)
+        for task in tasks:
+            trial.register(task, None, ())
+        return trial
 
     def checked(self, job: Job) -> Job:
         """The job with what it has left unsaid. Raises unless its task is known and takes its arguments."""

@@ -129,8 +129,9 @@ class Scheduler(Declaring):
         where = file.storage if storage is None else storage
         with placed_in(file.path):
             scheduler = cls(where, stages=file.stages, tasks=tasks, strategies=known, clock=clock, **file.plain)
+        checked = list(scheduler._checks(file))
         scheduler._register(file)
-        for job in file.jobs:
+        for job in checked:
             scheduler._registry.declare(job)
         scheduler._file = file
         return scheduler

@@ -11,6 +11,7 @@ Nothing here waits on the loop, retries, or knows what a call does.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
@@ -222,7 +223,7 @@ class Worker:
             raise ThreadGivenUp
 
 
-class CallQueue:
+class CallQueue(ABC):
     """Calls in the order in which they came, and the threads that work them off.
 
     Used again after it was stopped: what is queued then waits for the next start. `watch` is the clock that tells
@@ -403,13 +404,13 @@ class CallQueue:
             log.exception("the store could not tell which rows it has put aside")
             return ()
 
+    @abstractmethod
     def next_batch(self) -> list[Call]:
         """Under the lock, with something queued."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run_batch(self, worker: Worker) -> None:
         """Run the worker's batch and settle its calls."""
-        raise NotImplementedError
 
 
 class ReadQueue(CallQueue):

@@ -228,20 +228,7 @@ def _work_from_columns(columns: Row) -> Work:
     if args == NO_ARGUMENTS:
         return work
     # Arguments differ from row to row and may be large: only what rows have in common is worth remembering.
-    return Work(
-        task,
-        loaded(args) or "",
-        queue,
-        priority,
-        work.labels,
-        work.retry,
-        work.timeout,
-        work.start_by,
-        work.recovery,
-        work.recoveries,
-        work.on_lease_lost,
-        work.timeout_from,
-    )
+    return work.of_call(task, loaded(args) or "")
 
 
 ATTEMPT_COLUMNS: Final = (

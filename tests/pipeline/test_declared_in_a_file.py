@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from clepsydra import (
     Cron,
@@ -31,6 +32,7 @@ from clepsydra import (
     Stages,
     UnknownTask,
 )
+from clepsydra.pipeline.registry import Registry
 
 from .support import World
 
@@ -286,6 +288,31 @@ async def test_redeclared_is_all_or_nothing_for_what_cannot_be() -> None:
         assert scheduler.declared_jobs == [job]
 
 
+async def test_others_have_their_turn_while_very_many_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, counted, most = World(), 0, 0
+    checked = Registry.checked
+
+    def counting(registry: Registry, job: Job) -> Job:
+        nonlocal counted, most
+        counted += 1
+        most = max(most, counted)
+        return checked(registry, job)
+
+    async def others() -> None:
+        nonlocal counted
+        while True:
+            counted = 0
+            await checkpoint()
+
+    async with world.scheduler() as scheduler, anyio.create_task_group() as group:
+        group.start_soon(others)
+        monkeypatch.setattr(Registry, "checked", counting)
+        await scheduler.redeclare(world.job(f"job {number}", Every(60)) for number in range(300))
+        group.cancel_scope.cancel()
+
+    assert most <= 2 * 64  # trio may give two that take turns their turns in the order A B, B A
+
+
 async def test_a_file_is_read_again(folder: Path) -> None:
     world = World()
     text = """
@@ -311,6 +338,12 @@ async def test_a_file_is_read_again(folder: Path) -> None:
 
         history = await scheduler.executions()
         assert sorted(execution.work.task for execution in history.items) == [*2 * ["declared_app.plain"], "mail.send"]
+
+        known = set(scheduler.tasks)
+        written(folder, "tasks = ['declared_app:elsewhere']\n[jobs.a]\ntask = 'nobody'")
+        with pytest.raises(DeclarationError, match=r"jobs\.a: no task is called 'nobody'"):
+            await scheduler.reload()
+        assert set(scheduler.tasks) == known
 
         written(folder, "jobs = 7")
         with pytest.raises(DeclarationError, match="jobs=7: must be a table"):

@@ -95,7 +95,7 @@ FEEDS = Job("feeds", "note", Every(minutes=1))
 BAD = Job("bad", "fail", Every(minutes=2), labels={"tenant": "acme"})
 
 
-def test_it_reads_what_a_scheduler_has_left(make: Make) -> None:
+def test_it_reads_what_a_scheduler_has_left(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = lived(make, FEEDS, BAD)
 
     with Operator(make(), clock=clock) as operator:
@@ -103,6 +103,8 @@ def test_it_reads_what_a_scheduler_has_left(make: Make) -> None:
         told = operator.last_verdicts("feeds", 3)
 
         assert [record.name for record in operator.list_jobs().items] == ["bad", "feeds"]
+        monkeypatch.setattr("clepsydra.pipeline.operator.LONGEST_PAGE", 1)
+        assert [record.name for record in operator.all_jobs()] == ["bad", "feeds"]
         assert operator.count_jobs(JobFilter(labels={"tenant": "acme"})) == 1
         assert (len(failed.items), failed.total) == (1, 2)
         assert failed.cursor is not None
