@@ -200,4 +200,4 @@ def _expanded(fields: Fields, texts: Sequence[str]) -> list[tuple[int, ...]]:
 def _numbers(kind: Kind, values: Sequence[int | str]) -> tuple[int, ...]:
     if "*" in values:
         return kind.values
-    return tuple(sorted(value for value in values if isinstance(value, int)))
+    return tuple(sorted([value for value in values if isinstance(value, int)]))

@@ -169,7 +169,7 @@ def _problem(index: int, kind: Kind, atom: str) -> str | None:
     """What is wrong with one element of a field's list, said so that it can be put right."""
     if not atom:
         return "has an empty element; write values separated by single commas"
-    if atom == "*":
+    if atom == "*" or _value(index, kind, atom) is not None:
         return None
     if atom == "?":
         return None if index in (DAY, WEEKDAY) else "'?' is read in day of month and day of week only; write '*'"

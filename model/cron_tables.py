@@ -11,6 +11,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
+from operator import or_
 from typing import Final, TypeAlias, assert_never
 
 from attrs import frozen
@@ -63,7 +65,7 @@ def _weekday_mask(kind: int, weekday: int) -> int:
     return sum(1 << day for day in range(first, length, 7))
 
 
-_WEEKDAY_MASKS: Final = tuple(tuple(_weekday_mask(kind, weekday) for weekday in range(7)) for kind in range(28))
+_WEEKDAY_MASKS: Final = tuple(tuple(_weekday_mask(kind, weekday) for kind in range(28)) for weekday in range(7))
 
 
 @lru_cache(maxsize=1024)
@@ -73,23 +75,21 @@ def days_named(
     """The table of days; a day field that is None does not restrict."""
     if days is None and weekdays is None:
         return Days(_ALL_DAYS, months, years)
-    return Days(tuple(_month_mask(kind, days, weekdays) for kind in range(28)), months, years)
+    return Days(_month_masks(days, weekdays), months, years)
 
 
-def _month_mask(kind: int, days: DaySet | None, weekdays: DaySet | None) -> int:
-    """The days of a month of this kind, bit 0 for the 1st. The classic rule: OR where both fields restrict."""
-    mask = 0
-    if days is not None:
-        for day in days.plain:
-            mask |= 1 << (day - 1)
-        mask &= _ALL_DAYS[kind]
-    if weekdays is not None:
-        for weekday in weekdays.plain:
-            mask |= _WEEKDAY_MASKS[kind][weekday]
+def _month_masks(days: DaySet | None, weekdays: DaySet | None) -> tuple[int, ...]:
+    """The days of each kind of month, bit 0 for the 1st. The classic rule: OR where both fields restrict."""
+    plain = 0
+    for day in days.plain if days is not None else ():
+        plain |= 1 << (day - 1)
+    masks = tuple([plain & all_days for all_days in _ALL_DAYS])
+    for weekday in weekdays.plain if weekdays is not None else ():
+        masks = tuple(map(or_, masks, _WEEKDAY_MASKS[weekday]))
     for each in (days, weekdays):
         for special in each.special if each is not None else ():
-            mask |= _special_masks(special)[kind]
-    return mask
+            masks = tuple(map(or_, masks, _special_masks(special)))
+    return masks
 
 
 @lru_cache(maxsize=256)
@@ -104,9 +104,9 @@ def _special_mask(special: Special, kind: int) -> int:
         case NearestWeekday(day):
             return 1 << (_nearest_weekday(day, kind) - 1)
         case NthWeekday(weekday, n) if n is not None:
-            return _WEEKDAY_MASKS[kind][weekday] & (0b1111111 << 7 * (n - 1))  # seven days hold one of each
+            return _WEEKDAY_MASKS[weekday][kind] & (0b1111111 << 7 * (n - 1))  # seven days hold one of each
         case NthWeekday(weekday):
-            return 1 << (_WEEKDAY_MASKS[kind][weekday].bit_length() - 1)
+            return 1 << (_WEEKDAY_MASKS[weekday][kind].bit_length() - 1)
         case _:
             assert_never(special)
 
@@ -138,8 +138,8 @@ class Days:
 
     def _any_in(self, months: tuple[int, ...]) -> bool:
         """Whether a day is named at all: every month begins on every weekday at some time."""
-        lengths = {length for month in months for length in _LENGTHS[month - 1]}
-        return any(self._masks[month_kind(length, weekday)] for length in lengths for weekday in range(7))
+        firsts = (month_kind(length, 0) for month in months for length in _LENGTHS[month - 1])
+        return any(any(self._masks[first : first + 7]) for first in firsts)
 
     def at_or_after(self, day: int) -> int | None:
         """The first named day from `day` on."""
@@ -337,10 +337,11 @@ class Rule:
 @lru_cache(maxsize=1024)
 def _hour_tables(hours: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """For each hour the first named one from it on (24: none), and the last up to it (-1: none)."""
-    bounded = (-1, *hours, 24)
-    from_hour = tuple(bounded[bisect_left(bounded, hour)] for hour in range(25))
-    to_hour = tuple(bounded[bisect_right(bounded, hour) - 1] for hour in range(24))
-    return from_hour, (*to_hour, -1)  # [-1] is asked for when hour 0 is not the answer
+    from_hour, to_hour = list[int](), list[int]()
+    for earlier, later in pairwise((-1, *hours, 24)):
+        from_hour += [later] * (later - earlier)
+        to_hour += [earlier] * (later - earlier)
+    return tuple(from_hour), (*to_hour[1:], -1)  # [-1] is asked for when hour 0 is not the answer
 
 
 @lru_cache(maxsize=1024)
