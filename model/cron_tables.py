@@ -12,7 +12,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from operator import or_
 from typing import Final, TypeAlias, assert_never
 
 from attrs import frozen
@@ -83,13 +82,13 @@ def _month_masks(days: DaySet | None, weekdays: DaySet | None) -> tuple[int, ...
     plain = 0
     for day in days.plain if days is not None else ():
         plain |= 1 << (day - 1)
-    masks = tuple([plain & all_days for all_days in _ALL_DAYS])
+    masks = [plain & all_days for all_days in _ALL_DAYS]
     for weekday in weekdays.plain if weekdays is not None else ():
-        masks = tuple(map(or_, masks, _WEEKDAY_MASKS[weekday]))
+        masks = [mask | on for mask, on in zip(masks, _WEEKDAY_MASKS[weekday], strict=True)]
     for each in (days, weekdays):
         for special in each.special if each is not None else ():
-            masks = tuple(map(or_, masks, _special_masks(special)))
-    return masks
+            masks = [mask | on for mask, on in zip(masks, _special_masks(special), strict=True)]
+    return tuple(masks)
 
 
 @lru_cache(maxsize=256)
