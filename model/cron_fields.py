@@ -81,6 +81,8 @@ KINDS: Final = (
     Kind("year", 1970, 2099, 2099),
 )
 
+_UNRESTRICTED: Final = frozenset(("*", "?", "*/1"))
+
 _ATOM = re.compile(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/(\d{1,4}))?", re.ASCII)
 _HASH = re.compile(r"H(?:\((\d{1,4})-(\d{1,4})\))?(?:/(\d{1,4}))?", re.ASCII)
 _SPECIAL_DAY = re.compile(r"(?P<last>L)(?:-(?P<before>\d{1,2}))?|(?P<lw>LW|WL)|(?P<near>\d{1,2}W|W\d{1,2})", re.ASCII)
@@ -141,7 +143,7 @@ def _parts(expr: str) -> list[str]:
 
 def needs_name(fields: Fields) -> bool:
     """Whether the job's name decides a part of it."""
-    return any("H" in text and _HASH.fullmatch(atom) for text in fields for atom in text.split(","))
+    return any([_HASH.fullmatch(atom) for text in fields if "H" in text for atom in text.split(",")])
 
 
 def is_wildcard(fields: Fields) -> bool:
@@ -304,7 +306,7 @@ def spelled(fields: Fields) -> str:
 
 
 def unrestricted(text: str) -> bool:
-    return any(atom in ("*", "?", "*/1") for atom in text.split(","))
+    return not _UNRESTRICTED.isdisjoint(text.split(","))
 
 
 @lru_cache(maxsize=4096)
