@@ -32,6 +32,10 @@ class Contender:
     def __call__(self, size: int) -> Mapping[str, float]:
         return self.measure(size)
 
+    def takes(self, size: int) -> bool:
+        """Whether it is asked for that size."""
+        return self.most is None or size <= self.most
+
 
 def peer(measure: Measure, requirement: str, configured: str, *, most: int | None = None) -> Contender:
     """Another program that answers the question."""

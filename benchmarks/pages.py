@@ -88,11 +88,22 @@ def _group(group: Group, results: Page) -> Iterable[str]:
     else:
         yield "## The figures"
     yield from group["notes"]
+    yield _fewer_rounds(group, results["rounds"])
     yield _contenders(group["contenders"])
     several = len({row["size"] for table in group["tables"] for row in table["rows"]}) > 1
     for table in group["tables"]:
         yield f"**{table['measure']}**"
         yield _by_size(table) if several else _by_contender(table)
+
+
+def _fewer_rounds(group: Group, rounds: int) -> str:
+    """Where there was no time for all of them."""
+    had: dict[int, int] = {}
+    for table in group["tables"]:
+        for row in table["rows"]:
+            had[row["size"]] = max(had.get(row["size"], 0), len(row["values"]))
+    told = ", ".join(f"{number(had[size])} of size {number(size)}" for size in sorted(had) if had[size] < rounds)
+    return f"Rounds, where there was no time for {rounds}: {told}." if told else ""
 
 
 def _contenders(contenders: Mapping[str, About]) -> str:
@@ -104,7 +115,7 @@ def _contenders(contenders: Mapping[str, About]) -> str:
 
 
 def _absent(about: About) -> str:
-    said = {"Missing": about["missing"], "Failed": about["failed"]}
+    said = {"Missing": about["missing"], "Not finished": about.get("unfinished", ""), "Failed": about["failed"]}
     return "".join(f" **{what}: {reason}**" for what, reason in said.items() if reason)
 
 

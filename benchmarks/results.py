@@ -40,6 +40,8 @@ class About(TypedDict):
     configured: str
     missing: str
     """Why it was not measured; empty when it was."""
+    unfinished: str
+    """At which size it has not ended in time; empty when it has."""
     failed: str
     """What it said when it was measured and failed."""
 
@@ -93,6 +95,8 @@ class Taken:
         dict[tuple[str, int], list[Mapping[str, float]]]
     )
     missing: dict[str, str] = Factory(dict[str, str])
+    unfinished: dict[str, tuple[str, int]] = Factory(dict[str, tuple[str, int]])
+    """In words, and the size."""
     failed: dict[str, str] = Factory(dict[str, str])
 
     def note(self, name: str, size: int, numbers: Mapping[str, float]) -> None:

@@ -5,19 +5,24 @@ measures that contender in this process and prints JSON; without, it calls itsel
 machine whose speed drifts treats them alike. A question may have several groups of contenders, each with ratios of its
 own, and something that is there around all of its rounds, such as a server.
 
-A peer that is not to be had is reported with the reason. What fails is reported as well, and the script's exit code is
-1 then. A run of everything is published in docs/performance/; one of a part only where `--results` says.
+A peer that is not to be had is reported with the reason, and so is one that has not ended within the patience of the
+question: it is not asked for that size again, nor for a larger one. What fails is reported as well, and the script's
+exit code is 1 then. With `--within` there are as many rounds as there is time for, of each size at least one. A run of
+everything is published in docs/performance/; one of a part only where `--results` says.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +39,8 @@ MISSING = "missing"
 """The key of the one answer that is not a number."""
 QUIET = 30.0
 """Seconds after which a measurement that goes on is mentioned again."""
+PATIENCE = 900.0
+"""Seconds that one may take."""
 
 
 class Around(Protocol):
@@ -55,6 +62,7 @@ class Question:
     bars: Sequence[Bar]
     more_is_better: Sequence[str]
     plotted: Sequence[str]
+    patience: float
 
     @property
     def name(self) -> str:
@@ -79,6 +87,7 @@ def main(
     bars: Sequence[Bar] = (),
     more_is_better: Sequence[str] = (),
     plotted: Sequence[str] = (),
+    patience: float = PATIENCE,
 ) -> None:
     """The command line of a benchmark script."""
     groups(
@@ -90,6 +99,7 @@ def main(
         bars=bars,
         more_is_better=more_is_better,
         plotted=plotted,
+        patience=patience,
     )
 
 
@@ -104,6 +114,7 @@ def groups(
     bars: Sequence[Bar] = (),
     more_is_better: Sequence[str] = (),
     plotted: Sequence[str] = (),
+    patience: float = PATIENCE,
 ) -> None:
     """The command line of a script whose contenders are compared within groups: by database, say.
 
@@ -121,6 +132,7 @@ def groups(
         bars,
         more_is_better,
         plotted,
+        patience,
     )
     options = _options(asked)
     if options.one:
@@ -128,7 +140,9 @@ def groups(
         with asked.around.get(group, nullcontext)():  # a server that is there already is used
             print(json.dumps(_measured_here(asked.groups[group][name], options.size[0])))
         return
-    whole = options.rounds >= rounds and options.size == sizes and not options.group and not options.contender
+    asked.patience = options.patience
+    whole = options.rounds >= rounds and options.size == sizes
+    whole = whole and not (options.group or options.contender or options.within)
     folder = Path(options.results) if options.results else published.FOLDER if whole else None
     try:
         sys.exit(_run(asked, options, folder))
@@ -140,6 +154,8 @@ def _options(asked: Question) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=asked.title)
     parser.add_argument("--size", type=_positive, nargs="+", default=list(asked.sizes))
     parser.add_argument("--rounds", type=_positive, default=asked.rounds)
+    parser.add_argument("--within", type=float, metavar="SECONDS", help="fewer rounds, where there is no time for all")
+    parser.add_argument("--patience", type=float, metavar="SECONDS", default=asked.patience, help="with one of them")
     parser.add_argument("--group", choices=sorted(asked.groups), action="append", help="these only")
     parser.add_argument("--contender", action="append", help="these only, and the first")
     parser.add_argument("--results", metavar="FOLDER", help="publish there, even if it is not the whole run")
@@ -188,18 +204,20 @@ def _run(asked: Question, options: argparse.Namespace, folder: Path | None) -> i
             for _ in range(options.rounds)
             for size in options.size
             for name, each in of.items()
-            if each.most is None or size <= each.most
+            if each.takes(size)
         ]
     )
     measured: list[results.Group] = []
-    for group, of in chosen.items():
+    for number, (group, of) in enumerate(chosen.items()):
         with asked.around.get(group, nullcontext)() as note:
-            taken = _take_turns(group, of, options.size, options.rounds, progress)
+            left = began + options.within - time.perf_counter() if options.within else math.inf
+            turns = Turns(group, of, progress, asked.patience, time.perf_counter() + left / (len(chosen) - number))
+            taken = turns.take(options.size, options.rounds)
         measured.append(
             results.Group(
                 name=group,
                 notes=[note] if isinstance(note, str) else [],
-                contenders={name: _about(name, each, taken) for name, each in of.items()},
+                contenders={name: _about(name, each, taken, options.size) for name, each in of.items()},
                 tables=results.tables(taken, of, asked.first),
             )
         )
@@ -227,14 +245,20 @@ def _run(asked: Question, options: argparse.Namespace, folder: Path | None) -> i
     return _exit_code(measured)
 
 
-def _about(name: str, contender: Contender, taken: results.Taken) -> results.About:
+def _about(name: str, contender: Contender, taken: results.Taken, sizes: Sequence[int]) -> results.About:
     return results.About(
         role=contender.role,
         version=peers.version(contender.requirement) if contender.requirement else "",
-        configured=contender.configured,
+        configured=" ".join([contender.configured, *_bounds(contender, sizes)]),
         missing=taken.missing.get(name, ""),
+        unfinished=taken.unfinished.get(name, ("", 0))[0],
         failed=taken.failed.get(name, ""),
     )
+
+
+def _bounds(contender: Contender, sizes: Sequence[int]) -> Iterator[str]:
+    if not all(map(contender.takes, sizes)):
+        yield f"Measured up to {contender.most:,}: more would take it too long."
 
 
 def _exit_code(measured: Sequence[results.Group]) -> int:
@@ -243,45 +267,79 @@ def _exit_code(measured: Sequence[results.Group]) -> int:
         for name, about in group["contenders"].items():
             if about["missing"]:
                 print(f"{group['name']}, {name}: missing: {about['missing']}", file=sys.stderr)
+            if about["unfinished"]:
+                print(f"{group['name']}, {name}: not finished: {about['unfinished']}", file=sys.stderr)
             if about["failed"]:
                 print(f"{group['name']}, {name}: FAILED: {about['failed']}", file=sys.stderr)
                 failed = True
     return int(failed)
 
 
-def _take_turns(
-    group: str, of: Mapping[str, Contender], sizes: Sequence[int], rounds: int, progress: Progress
-) -> results.Taken:
-    taken = results.Taken()
-    for _ in range(rounds):
-        for size in sizes:
-            for name, each in of.items():
-                if each.most is not None and size > each.most:
+@define
+class Turns:
+    """Of the contenders of one group."""
+
+    group: str
+    of: Mapping[str, Contender]
+    progress: Progress
+    patience: float
+    until: float
+    """When no further round is to begin that would not end by then."""
+    taken: results.Taken = field(factory=results.Taken)
+
+    def take(self, sizes: Sequence[int], rounds: int) -> results.Taken:
+        """Each once in a round, A B A B."""
+        for number in range(rounds):
+            for size in sizes:
+                names = [name for name, each in self.of.items() if each.takes(size)]
+                if number and not self.progress.ends_by(self.until, [(self.group, name, size) for name in names]):
+                    self.progress.done += len(names)
                     continue
-                with progress.of(group, name, size):
-                    if name not in taken.missing:
-                        _measure_in_a_process(group, name, size, taken, progress)
-    return taken
+                for name in names:
+                    with self.progress.of(self.group, name, size):
+                        if name not in self.taken.missing and size < self.taken.unfinished.get(name, ("", math.inf))[1]:
+                            self.measure(name, size)
+        return self.taken
+
+    def measure(self, name: str, size: int) -> None:
+        """In a process of its own."""
+        command = [sys.executable, sys.argv[0], "--one", self.group, name, "--size", str(size)]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        with process:
+            try:
+                said, wrong = self.progress.while_it_lasts(process, self.patience)
+            except subprocess.TimeoutExpired:
+                end(process)
+                self.taken.unfinished[name] = f"at size {size:,} within {duration(self.patience)}", size
+                return
+            except BaseException:
+                end(process)
+                raise
+        if process.returncode:
+            last = (wrong.strip().splitlines() or [f"ended with {process.returncode} and said nothing"])[-1]
+            self.taken.failed[name] = f"at size {size}: {last}"
+            print(wrong, file=sys.stderr)
+            return
+        numbers: dict[str, Any] = json.loads(said.splitlines()[-1])
+        if MISSING in numbers:
+            self.taken.missing[name] = numbers[MISSING]
+            return
+        self.taken.note(name, size, numbers)
 
 
-def _measure_in_a_process(group: str, name: str, size: int, taken: results.Taken, progress: Progress) -> None:
-    command = [sys.executable, sys.argv[0], "--one", group, name, "--size", str(size)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            said, wrong = progress.while_it_lasts(process)
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        last = (wrong.strip().splitlines() or [f"ended with {process.returncode} and said nothing"])[-1]
-        taken.failed[name] = f"at size {size}: {last}"
-        print(wrong, file=sys.stderr)
+def end(process: subprocess.Popen[str]) -> None:
+    """And all that it has started; they have a while in which to remove their files."""
+    if sys.platform == "win32":
+        process.kill()
         return
-    numbers: dict[str, Any] = json.loads(said.splitlines()[-1])
-    if MISSING in numbers:
-        taken.missing[name] = numbers[MISSING]
-        return
-    taken.note(name, size, numbers)
+    for sign in (signal.SIGINT, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=QUIET)
+            return
 
 
 @define
@@ -298,6 +356,10 @@ class Progress:
         """Around one measurement."""
         return _Step(self, (group, name, size))
 
+    def ends_by(self, until: float, these: Sequence[tuple[str, str, int]]) -> bool:
+        """Whether there is time for these, if they take as long as they last did."""
+        return time.perf_counter() + sum(self.took.get(each, 0.0) for each in these) <= until
+
     def left(self) -> float | None:
         """Seconds, as far as one can tell: what is not known yet is taken to be like the rest."""
         if not self.took:
@@ -312,12 +374,16 @@ class Progress:
         gone = duration(time.perf_counter() - self.began)
         print(f"[{self.done + 1} of {len(self.todo)}, {gone} gone{soon}] {text}", file=sys.stderr, flush=True)
 
-    def while_it_lasts(self, process: subprocess.Popen[str]) -> tuple[str, str]:
-        """What a process says, mentioned now and then."""
+    def while_it_lasts(self, process: subprocess.Popen[str], patience: float) -> tuple[str, str]:
+        """What a process says, mentioned now and then. Raises `TimeoutExpired` when it has taken too long."""
+        until = time.perf_counter() + patience
         while True:
+            left = until - time.perf_counter()
             try:
-                return process.communicate(timeout=QUIET)
+                return process.communicate(timeout=min(QUIET, left))
             except subprocess.TimeoutExpired:
+                if left <= QUIET:
+                    raise
                 self.say("still at it")
 
 

@@ -6,8 +6,8 @@ the BEAM (which was measured elsewhere). Every run has its verdict and its outco
 
 A run counts as done if it has begun by a second after the last instant of the window. "Spread" are jobs whose times are
 spread over the second as they were added. The highest rate that holds is searched for by doubling and then by halving
-the gap, in windows of a sixth of the size (1 s at least): it is the highest at which every run was done. APScheduler is
-told to drop nothing and to make up for all; the bare loop is a heap, workers, and an id, a verdict and an outcome per
+the gap, in windows of a sixth of the size (1 s at least), two of them where the first does not hold: it is the highest at which
+every run was done. APScheduler is told to drop nothing and to make up for all; the bare loop is a heap, workers, and an id, a verdict and an outcome per
 run in dicts.
 
     python benchmarks/steady_state.py [--size 30] [--rounds 5] [--group "10,000 a second"]     the size is in seconds
@@ -25,6 +25,7 @@ from functools import partial
 
 import anyio
 import bare_loops
+import fan_out
 import peers
 import side_by_side
 from attrs import define, field
@@ -81,7 +82,7 @@ def ours(rate: int, span: int, *, spread: bool = False) -> Numbers:
 
     async def measure() -> Numbers:
         scheduler = Scheduler()
-        window = Window(rate, span, math.ceil(time.time() + 2 + rate / 4000))
+        window = Window(rate, span, math.ceil(time.time() + 1.5 + 2 * await fan_out.pace() * rate))
 
         @scheduler.task(name="noop")
         async def noop() -> None:
@@ -153,9 +154,7 @@ def highest(steady: Steady, size: int) -> Numbers:
     span, held, failed = max(1, size // 6), 0, 0
     rate = RATES[0]
     while rate <= MOST and (not failed or failed > CLOSE * held):
-        numbers = steady(rate, span)
-        gc.collect()
-        if numbers["done"] >= numbers["due"]:
+        if holds(steady, rate, span) or holds(steady, rate, span):  # what others do may spoil one window
             held = rate
         else:
             failed = rate
@@ -163,6 +162,13 @@ def highest(steady: Steady, size: int) -> Numbers:
         if rate < 1:
             break
     return {"highest rate that holds, per second": float(held)}
+
+
+def holds(steady: Steady, rate: int, span: int) -> bool:
+    """Whether every run is done."""
+    numbers = steady(rate, span)
+    gc.collect()
+    return numbers["done"] >= numbers["due"]
 
 
 def measures(steady: Steady, spread: Steady) -> Mapping[str, Measure]:

@@ -143,7 +143,7 @@ def _parts(expr: str) -> list[str]:
 
 def needs_name(fields: Fields) -> bool:
     """Whether the job's name decides a part of it."""
-    return any([_HASH.fullmatch(atom) for text in fields if "H" in text for atom in text.split(",")])
+    return any(_HASH.fullmatch(atom) for text in fields if "H" in text for atom in text.split(","))
 
 
 def is_wildcard(fields: Fields) -> bool:

@@ -27,6 +27,7 @@ from typing import Any
 
 ENOUGH = 1000
 """It drains some hundreds a second: so many say what more would."""
+SAMPLES = 100
 BURST = 1000
 asyncio_scheduler: Any = importlib.import_module("apscheduler.schedulers.asyncio")  # of an environment of its own
 
@@ -142,7 +143,8 @@ async def steady(rate: int, seconds: str, how: str) -> dict[str, float]:
     """So many jobs each second: what was due, what of it began by a second after the last, lateness, CPU."""
     span, scheduler = int(seconds), made()
     counts, late = array("q", bytes(8 * rate)), array("d")
-    begin = math.ceil(time.time() + 3 + rate / 1000)
+    scheduler.start()
+    begin = math.ceil(time.time() + 2 + rate * pace(scheduler))
     shift = 1 / rate if how == "spread" else 0.0
 
     async def run(number: int) -> None:
@@ -151,7 +153,6 @@ async def steady(rate: int, seconds: str, how: str) -> dict[str, float]:
         if nth < span:
             late.append(time.time() - (begin + nth + number * shift))
 
-    scheduler.start()
     for number in range(rate):
         start = datetime.fromtimestamp(begin, UTC) + timedelta(seconds=number * shift)
         scheduler.add_job(run, "interval", seconds=1, start_date=start, args=(number,))
@@ -167,6 +168,16 @@ async def steady(rate: int, seconds: str, how: str) -> dict[str, float]:
         ranked = sorted(1000 * each for each in late[:done])
         numbers |= {"median": ranked[done // 2], "p99": ranked[done * 99 // 100]}
     return numbers
+
+
+def pace(scheduler: Any) -> float:
+    """Seconds to add a job here and now, with something to spare."""
+    began = time.perf_counter()
+    for _ in range(SAMPLES):
+        scheduler.add_job(noop, "interval", days=1)
+    took = time.perf_counter() - began
+    scheduler.remove_all_jobs()
+    return 2 * took / SAMPLES
 
 
 async def growth(jobs: int, bursts: str) -> dict[str, float]:

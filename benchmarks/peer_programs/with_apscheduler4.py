@@ -28,6 +28,7 @@ from typing import Any
 
 ENOUGH = 1000
 """It drains some hundreds a second: so many say what more would."""
+SAMPLES = 100
 BURST = 1000
 apscheduler: Any = importlib.import_module("apscheduler")  # of an environment of its own, not of the checks
 interval: Any = importlib.import_module("apscheduler.triggers.interval").IntervalTrigger
@@ -167,7 +168,8 @@ def day(later: int) -> datetime:
 async def steady(rate: int, seconds: str, how: str) -> dict[str, float]:
     """So many jobs each second: what was due, what of it began by a second after the last, lateness, CPU."""
     span, late = int(seconds), array("d")
-    begin = math.ceil(time.time() + 3 + rate / 500)
+    async with made() as scheduler:
+        begin = math.ceil(time.time() + 2 + rate * await pace(scheduler))
     end = begin + span
 
     async def run() -> None:
@@ -192,6 +194,14 @@ async def steady(rate: int, seconds: str, how: str) -> dict[str, float]:
         ranked = sorted(1000 * each for each in late[:done])
         numbers |= {"median": ranked[done // 2], "p99": ranked[done * 99 // 100]}
     return numbers
+
+
+async def pace(scheduler: Any) -> float:
+    """Seconds to add a schedule here and now, with something to spare."""
+    began = time.perf_counter()
+    for _ in range(SAMPLES):
+        await scheduler.add_schedule("noop", interval(days=1))
+    return 2 * (time.perf_counter() - began) / SAMPLES
 
 
 async def growth(jobs: int, bursts: str) -> dict[str, float]:

@@ -25,6 +25,8 @@ half as much.
     python how_much.py
 """
 
+import time
+
 import peers
 import side_by_side
 from contenders import Bar, limit, peer
@@ -43,6 +45,11 @@ def broken(size):
     raise SystemExit("the ledger does not balance")
 
 
+def slow(size):
+    """For ever."""
+    time.sleep(1e6)
+
+
 side_by_side.groups(
     "how much",
     {
@@ -53,6 +60,7 @@ side_by_side.groups(
             "bare loop": limit(lambda size: {"cost, ms": 0.5 * size}, "a loop"),
         },
         "there": {"clepsydra": broken},
+        "slowly": {"clepsydra": ours, "slow": peer(slow, "", "as it comes", most=100)},
     },
     size=(1, 100),
     rounds=1,
@@ -83,7 +91,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("benchmarks")
     script = folder / "how_much.py"
     script.write_text(QUESTION, "utf-8")
-    done = python(str(script), "--results", str(folder))
+    done = python(str(script), "--group", "here", "--group", "there", "--results", str(folder))
     results = json.loads((folder / "how_much.json").read_text("utf-8"))
     return Run(folder, done.returncode, done.stderr, results, (folder / "how_much.md").read_text("utf-8"))
 
@@ -137,6 +145,29 @@ def test_what_fails_fails_the_run_and_is_told(run: Run) -> None:
     assert run.code == 1
     assert about["failed"] == "at size 100: the ledger does not balance"
     assert "there, clepsydra: FAILED: at size 100: the ledger does not balance" in run.told
+
+
+def test_a_peer_that_does_not_end_is_told_and_asked_no_more(run: Run, tmp_path: Path) -> None:
+    asked = ["--group", "slowly", "--patience", "1", "--rounds", "2", "--size", "1", "100", "1000"]
+
+    done = python(str(run.folder / "how_much.py"), *asked, "--results", str(tmp_path))
+
+    about = json.loads((tmp_path / "how_much.json").read_text("utf-8"))["groups"][0]["contenders"]["slow"]
+    assert "slowly, slow: not finished: at size 1 within 1 s" in done.stderr
+    assert about["unfinished"] == "at size 1 within 1 s"
+    assert not about["failed"]
+    assert about["configured"] == "as it comes Measured up to 100: more would take it too long."
+    assert "**Not finished: at size 1 within 1 s**" in (tmp_path / "how_much.md").read_text("utf-8")
+
+
+def test_there_are_as_many_rounds_as_there_is_time_for(run: Run, tmp_path: Path) -> None:
+    asked = ["--group", "here", "--contender", "theirs", "--within", "0.001", "--rounds", "3"]
+
+    done = python(str(run.folder / "how_much.py"), *asked, "--results", str(tmp_path))
+
+    assert done.returncode == 0, done.stderr
+    told = "Rounds, where there was no time for 3: 1 of size 1, 1 of size 100."
+    assert told in (tmp_path / "how_much.md").read_text("utf-8")
 
 
 def test_the_page_says_what_a_figure_needs_to_mean_something(run: Run) -> None:
