@@ -6,9 +6,9 @@ the BEAM (which was measured elsewhere). Every run has its verdict and its outco
 
 A run counts as done if it has begun by a second after the last instant of the window. "Spread" are jobs whose times are
 spread over the second as they were added. The highest rate that holds is searched for by doubling and then by halving
-the gap, in windows of a sixth of the size (1 s at least), two of them where the first does not hold: it is the highest at which
-every run was done. APScheduler is told to drop nothing and to make up for all; the bare loop is a heap, workers, and an id, a verdict and an outcome per
-run in dicts.
+the gap, in windows of a sixth of the size (1 s at least), two of them where the first does not hold: it is the highest
+at which every run was done. APScheduler is told to drop nothing and to make up for all; the bare loop is a heap,
+workers, and an id, a verdict and an outcome per run in dicts.
 
     python benchmarks/steady_state.py [--size 30] [--rounds 5] [--group "10,000 a second"]     the size is in seconds
 """
