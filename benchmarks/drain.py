@@ -7,7 +7,7 @@ loop claims and finishes rows of one plain table with the driver alone and await
 batches that we use and once in large ones. Each peer is configured to its best, as its program in `peer_programs/`
 says; those that run hundreds a second run a part of the size.
 
-    python benchmarks/drain.py [--size 10000] [--rounds 5] [--group PostgreSQL]
+    python benchmarks/drain.py [--size 100000] [--rounds 5] [--group PostgreSQL]
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ if __name__ == "__main__":
     side_by_side.groups(
         "no-op executions, durable: every commit is synced",
         CONTENDERS,
-        size=10_000,
+        size=100_000,
         around={"PostgreSQL": databases.postgres_server},
         bars=BARS,
         plotted=(IN_BULK, SINGLY, TOGETHER, RUN),

@@ -77,7 +77,7 @@ if __name__ == "__main__":
     side_by_side.groups(
         "peak memory with executions queued",
         CONTENDERS,
-        size=20_000,
+        size=1_000_000,
         rounds=1,
         around={"PostgreSQL": databases.postgres_server},
     )

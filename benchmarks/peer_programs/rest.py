@@ -16,18 +16,19 @@ ENOUGH = 10_000
 
 
 class CountingSelector(selectors.DefaultSelector):
-    """Counts the turns of an event loop: how often it has been woken up."""
+    """Counts how often an event loop has gone to sleep, and so has been woken up."""
 
-    turns = 0
+    sleeps = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """One more."""
-        type(self).turns += 1
+        if timeout is None or timeout > 0:  # else there is something to do already
+            type(self).sleeps += 1
         return super().select(timeout)
 
 
 def counted_loop() -> asyncio.AbstractEventLoop:
-    """One whose turns are counted."""
+    """One whose wake-ups are counted."""
     return asyncio.SelectorEventLoop(CountingSelector())
 
 
@@ -45,12 +46,12 @@ async def watched(sleep: Callable[[float], Awaitable[object]], size: int) -> dic
     """A while in which nothing is due."""
     await sleep(1)
     seconds = 10.0 if size >= ENOUGH else 0.5
-    began, before, turns = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF), CountingSelector.turns
+    began, before, sleeps = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF), CountingSelector.sleeps
     await sleep(seconds)
-    turns = CountingSelector.turns - turns - 1  # the one that ended this sleep
+    sleeps = CountingSelector.sleeps - sleeps - 1  # the one that ended this one here
     took, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {
         "CPU, percent of a core": used / took * 100,
-        "turns of the event loop, in a minute": max(0, turns) / took * 60,
+        "wake-ups of the event loop, in a minute": max(0, sleeps) / took * 60,
     }

@@ -31,8 +31,6 @@ THE_OTHERS = [
     ("idle.py", "memory", "clepsydra, crons by the minute", 50),
     ("idle.py", "memory", "clepsydra without jobs", 50),
     ("idle.py", "PostgreSQL", "clepsydra", 50),
-    ("idle.py", "SQLite", "rows read by the driver", 50),
-    ("idle.py", "PostgreSQL", "rows read by the driver", 50),
     ("cron_steps.py", "all", "cronsim", 2),
     ("drain.py", "SQLite", "bare loop, batches of 64", 100),
     ("drain.py", "PostgreSQL", "bare loop, batches of 64", 100),
