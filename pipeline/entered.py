@@ -13,6 +13,7 @@ from ..model.ids import IdMaker
 from ..model.strategies import RunStrategy
 from ..model.task import Task
 from ..stages.running import current_execution
+from ..storage.lane import Companion
 from ..storage.protocol import Storage
 from .registry import Registry
 from .runtime import Runtime
@@ -66,9 +67,9 @@ class Entered:
         deadline = self._stages.command_deadline.total_seconds()
         return await self._running().lane.read(call, deadline=deadline, counted=False)
 
-    async def _write(self, call: Callable[[Storage], R]) -> R:
+    async def _write(self, call: Callable[[Storage], R], bring: Callable[[], Companion | None] | None = None) -> R:
         deadline = self._stages.command_deadline.total_seconds()
-        return await self._running().lane.write(call, deadline=deadline, command=True, counted=False)
+        return await self._running().lane.write(call, deadline=deadline, command=True, counted=False, bring=bring)
 
 
 async def in_turns(items: Iterable[T]) -> list[T]:

@@ -18,6 +18,7 @@ from ..model.policies import count_of, one_of
 from ..model.task import Call, Task
 from ..storage.call_queue import OneOfMany
 from ..storage.joining import AsyncConnection, Connection, is_awaited
+from ..storage.lane import Companion
 from ..storage.protocol import AddResult, Cancelled, Claim, NewExecution, Page, Storage
 from .answers import Answers
 from .callers import Callers
@@ -56,8 +57,9 @@ class Executions(Answers):
         except BaseException:
             runtime.chain.look_into_store()  # some of it may be there
             raise
-        for item in items[:1]:
-            runtime.chain.work_added(item.work.queue, item.due_at, {each.work.task for each in items})
+        for item in items[-1:]:
+            if not runtime.chain.pool.knows(item.id):  # else they have started, one after another
+                runtime.chain.work_added(item.work.queue, item.due_at, {each.work.task for each in items})
         return handles[0] if isinstance(call, Call) else handles
 
     @overload
@@ -120,17 +122,23 @@ class Executions(Answers):
             runtime.chain.loop.call_soon(runtime.chain.work_promised, mark)
 
     async def _add(self, runtime: Runtime, items: Sequence[NewExecution]) -> Sequence[ExecutionHandle]:
+        bring = partial(self._offer, runtime, items[0]) if items else None
         if len(items) == 1 and items[0].key is None:
-            one = await self._write(OneOfMany(self._add_single, items[0]))
+            one = await self._write(OneOfMany(self._add_single, items[0]), bring)
             return [ExecutionHandle(one.id, one.created, self)]
         handles: list[ExecutionHandle] = []
         size = BATCH * runtime.lane.batches
         for start in range(0, len(items), size):
-            added = await self._write(partial(_add_executions, items=items[start : start + size], clock=self.clock))
+            call = partial(_add_executions, items=items[start : start + size], clock=self.clock)
+            added = await self._write(call, bring)
             handles += await in_turns(ExecutionHandle(result.id, result.created, self) for result in added)
             if runtime.lane.is_direct:
                 await checkpoint()  # nothing was waited for
         return handles
+
+    def _offer(self, runtime: Runtime, item: NewExecution) -> Companion | None:
+        """What may start in the transaction that brings this: then it begins after one commit, not after two."""
+        return runtime.chain.offer(item.work.queue) if item.due_at <= self.clock.now() else None
 
     def _add_single(self, store: Storage, items: list[NewExecution]) -> Sequence[AddResult]:
         """Calls that were enqueued singly at the same moment: in one statement, each with an answer of its own."""

@@ -38,7 +38,7 @@ from ..stages.waiters import Waiters
 from ..stages.watchdog import Watchdog
 from ..stages.worker_pool import WorkerPool
 from ..storage.hints import GivesHints
-from ..storage.lane import StorageLane
+from ..storage.lane import Companion, StorageLane
 from ..storage.protocol import Claim, Finished, Storage
 from ..storage.threads import EventLoopHandle
 from .settings import Stages
@@ -316,6 +316,10 @@ class Chain:
         """The store has changed jobs by itself: one is finished."""
         if self.job_broadcaster is not None:
             self.job_broadcaster.ask_for_sync()
+
+    def offer(self, queue: str) -> Companion | None:
+        """What is to go down with work for this queue that may start at once."""
+        return None if self.executor is None else self.executor.offer(queue)
 
     def work_added(self, queue: str, at: Instant, tasks: Collection[str] = ()) -> None:
         """Somebody has put work into the store, for these tasks. What is full need not be looked for."""

@@ -38,6 +38,8 @@ class Demand:
         """Queues that had less ready work than there was room for."""
         self.hot = False
         """Whether the execution broadcaster knows of ready work in the store: it answers at once when there is room."""
+        self.overdue: Collection[str] = ()
+        """Queues in which jobs are due that have had no credit yet."""
         self.watched: set[str] = set()
         """Jobs whose next run depends on the end of the present one."""
         self.ended: dict[str, Instant] = {}

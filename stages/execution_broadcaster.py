@@ -132,6 +132,7 @@ class ExecutionBroadcaster:
         self._timeline.advance(now)
         self._stored.advance(now)
         await self._fire_due(now)
+        self._demand.overdue = self._timeline.overdue_queues()
         await self._park_broken()
         self._offer_stored_work(now)
         await self._learn_when_dry_queues_fill()

@@ -1,7 +1,8 @@
 """The executor: claims what may start, hands it to the worker pool, and records how it ended.
 
 `start` in the store is the only claim. Each turn sends the outcomes of what has ended and the claims of what is to
-start down together, so that one transaction serves both. The tasks run in the pool, which outlives this stage: a new
+start down together, so that one transaction serves both. While it rests, a claim may go down with an enqueue: what
+comes in then starts in the transaction that brings it. The tasks run in the pool, which outlives this stage: a new
 executor asks the pool what runs, compares it with what the store has for this node, and gives back what nobody runs.
 """
 
@@ -11,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import cast
 
 import anyio
 
@@ -19,7 +21,7 @@ from ..model.clock import Clock
 from ..model.errors import StoreError
 from ..model.execution import Ending, Execution, Outcome, State
 from ..model.instants import Instant
-from ..storage.lane import StorageLane
+from ..storage.lane import Companion, StorageLane
 from ..storage.protocol import Beat, BeatAnswer, Claim, Finished, Settlement, Started, Storage, TaskRoom
 from .channel import Channel
 from .demand import Demand
@@ -75,6 +77,9 @@ class Executor:
         self.claiming = True
         """False while draining: nothing more is started."""
         self._at_work, self._at_rest = True, anyio.Event()
+        self._offer_answered: anyio.Event | None = None
+        """While a claim goes down with an enqueue: nothing else is claimed then, so that no slot is taken twice."""
+        self._offer_failed: BaseException | None = None
 
     # ---- the stage
 
@@ -97,7 +102,7 @@ class Executor:
 
     async def wait_at_rest(self) -> None:
         """Until nothing is asked of the store, and what a lost answer has claimed is given back."""
-        while self._at_work or self._lane.losses != self._losses:
+        while self._at_work or self._offer_answered is not None or self._lane.losses != self._losses:
             self._at_rest = anyio.Event()
             self._inbox.nudge()
             await self._at_rest.wait()
@@ -127,6 +132,7 @@ class Executor:
         return batch or []
 
     async def _turn(self, batch: Sequence[PlacedEvent]) -> None:
+        await self._until_offer_is_answered()
         outcomes = self._pool.outcomes(self._most)
         items, free = self._wanted(batch)
         refilled = self._refill(batch, items, free)
@@ -210,6 +216,69 @@ class Executor:
         for event in batch:
             self._demand.want(event.queue, self._clock.now())
 
+    # ---- claims that go down with an enqueue
+
+    def offer(self, queue: str) -> Companion | None:
+        """Work for this queue is about to go down: what starts in the same transaction, as far as there are slots.
+
+        None: it goes the usual way. So it does while this stage is at work, whose next claim may serve more, and where
+        jobs are due that have waited for a slot: which of them comes first is for the execution broadcaster to say.
+        """
+        if self._at_work or self._offer_answered is not None or queue in self._demand.overdue or not self._may_claim():
+            return None
+        free = min(self._slots.free(queue, self._pool), self._slots.free_in_all(self._pool))
+        slots = min(free, self._demand.credit(queue), BATCH)
+        if slots <= 0:
+            return None
+        self._offer_answered = anyio.Event()
+        self._demand.sent(queue, slots)
+        self._pool.claims_are_asked_for()
+        tasks, rooms = self._pool.task_names(), self._rooms()
+
+        def start(store: Storage) -> Started:
+            return store.start(self._node_id, self._clock.now(), free={queue: slots}, tasks=tasks, rooms=rooms)
+
+        take_answer = partial(self._take_offered, self._demand.incarnation, queue, slots, rooms)
+        return Companion(start, "starting what was just enqueued", take_answer)
+
+    def _take_offered(
+        self,
+        incarnation: int,
+        queue: str,
+        slots: int,
+        rooms: Sequence[TaskRoom],
+        answer: object,
+        error: BaseException | None,
+    ) -> None:
+        """Start what was claimed, at once: whoever succeeds this stage finds it in the pool."""
+        started = Started() if error is not None else cast(Started, answer)
+        self._pool.submit(started.claims)
+        self._note_started(started)
+        self._note_settled(started.settled)
+        self._pool.claims_have_come()
+        assert self._offer_answered is not None
+        self._offer_answered.set()
+        self._offer_answered = None
+        if incarnation != self._demand.incarnation:
+            return
+        self._demand.settle(queue, slots)
+        if error is not None:
+            self._offer_failed = error
+            self._inbox.nudge()  # it may be lost, or a bug
+            return
+        if rooms:
+            self._task_slots.asked([queue], _left_of(rooms, started.claims))
+        if queue not in started.dry:
+            self._demand.want(queue, self._clock.now())
+        self._publish()
+
+    async def _until_offer_is_answered(self) -> None:
+        if self._offer_answered is not None:
+            await self._offer_answered.wait()
+        error, self._offer_failed = self._offer_failed, None
+        if error is not None and not (isinstance(error, StoreError) and error.transient):
+            raise error
+
     # ---- the store
 
     async def _write(
@@ -278,10 +347,13 @@ class Executor:
 
     async def _launch(self, started: Started) -> None:
         await in_batches(started.claims, self._pool.submit)
+        self._note_started(started)
+        await in_batches(started.settled, self._note_settled)
+
+    def _note_started(self, started: Started) -> None:
         for _, attempt_id in started.cancelled:
             self._pool.cancel(attempt_id, "cancelled to make room for a later run")
         self._demand.dry |= started.dry
-        await in_batches(started.settled, self._note_settled)
 
     def _note_settled(self, settled: Sequence[Settlement]) -> None:
         self._waiters.notify(settlement.execution_id for settlement in settled)

@@ -240,6 +240,10 @@ class WorkerPool:
         run = self._runs.get(attempt_id)
         return run.claim if run is not None else self._outbox[attempt_id][1]
 
+    def knows(self, attempt_id: str) -> bool:
+        """Whether it was submitted and is not acknowledged."""
+        return attempt_id in self._runs or attempt_id in self._outbox
+
     def known_attempts(self) -> set[str]:
         """All that was submitted and is not acknowledged."""
         return {*self._runs, *self._outbox}

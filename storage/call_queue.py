@@ -91,6 +91,7 @@ class Call:
         "result",
         "settled",
         "submitted_at",
+        "take_answer",
         "trace",
         "what",
     )
@@ -111,6 +112,7 @@ class Call:
         self.lost = False
         self.delivered = False
         self.counted = False
+        self.take_answer: Callable[[object, BaseException | None], None] | None = None
 
     def settle(self, result: object, error: BaseException | None, lost: bool = False) -> None:
         """This is the answer. `lost`: it may have been done, although the answer is an error."""
@@ -275,11 +277,14 @@ class CallQueue(ABC):
             self._left = anyio.Event()
             await self._left.wait()
 
-    def submit(self, call: Call) -> None:
-        """Queue the call."""
+    def submit(self, call: Call, companion: Call | None = None) -> None:
+        """Queue the call; and its companion, so that no thread can take the one without the other."""
         call.submitted_at = self.watch.monotonic()
         with self.lock:
             self._queue_of(call).append(call)
+            if companion is not None:
+                companion.submitted_at = call.submitted_at
+                self._queue_of(companion).append(companion)
             if self._waiting_threads:
                 self._waiting_threads -= 1
                 self._bell.put(None)

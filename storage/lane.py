@@ -70,6 +70,19 @@ class LaneStatistics:
     """Threads that were given up on and have not come back."""
 
 
+@frozen
+class Companion:
+    """A call for which nobody waits: it goes down behind another one, mostly in the same transaction.
+
+    It is tried once. Whatever comes of it is handed over on the loop, before whoever called the other one goes on.
+    """
+
+    function: Callable[[Storage], object]
+    what: str
+    take_answer: Callable[[object, BaseException | None], None]
+    """Must not raise."""
+
+
 @define(eq=False)
 class _Order:
     """What a caller wants."""
@@ -81,6 +94,7 @@ class _Order:
     patience: float
     counted: bool
     retry: bool = True
+    bring: Callable[[], Companion | None] | None = None
     error: StoreError | None = None
     """Of the last try."""
 
@@ -176,6 +190,7 @@ class StorageLane:
         command: bool = False,
         counted: bool = True,
         what: str = "",
+        bring: Callable[[], Companion | None] | None = None,
     ) -> T:
         """Run the call in a transaction, with whatever else is pending, and give what it returns.
 
@@ -183,9 +198,11 @@ class StorageLane:
         Any other error is raised at once. A command goes before other calls. `what` is for messages: "adding jobs".
 
         Given up on (cancelled, or past its deadline), a call that has not begun never runs, and one that has goes on.
+
+        `bring` is asked when the call joins the line for a thread: what it gives goes down behind the call.
         """
         kind = Kind.COMMAND if command else Kind.WORK
-        order = _Order(self._writes, call, kind, what or _name(call), self._call_deadline, counted)
+        order = _Order(self._writes, call, kind, what or _name(call), self._call_deadline, counted, bring=bring)
         return cast(T, await self._carry_out(order, deadline))
 
     async def read(
@@ -290,7 +307,7 @@ class StorageLane:
         call = Call(order.function, order.kind, order.what, order.patience)
         if self._running:
             self._count_in(call)
-        order.queue.submit(call)
+        order.queue.submit(call, self._companion(order))
         if self._watcher_rests is not None:
             self._watcher_rests.set()
         try:
@@ -301,6 +318,17 @@ class StorageLane:
             elif order.queue is self._writes:
                 self.losses += 1
         return call.answer()
+
+    def _companion(self, order: _Order) -> Call | None:
+        bring, order.bring = order.bring, None
+        companion = None if bring is None else bring()
+        if companion is None:
+            return None
+        call = Call(companion.function, Kind.WORK, companion.what, self._call_deadline)
+        call.take_answer = companion.take_answer
+        if self._running:
+            self._count_in(call)
+        return call
 
     # Answers.
 
@@ -321,6 +349,9 @@ class StorageLane:
             if call.given_up:
                 self._count_out(call)
             call.done.set()
+            if call.take_answer is not None:
+                call.take_answer(call.result, call.error)
+                self._count_out(call)
         if answers:
             self._store_answers(queue)
         elif failure is not None:

@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 from clepsydra import (
     Cron,
     Every,
+    ExecutionHandle,
     Kind,
     MemoryStorage,
     Node,
@@ -118,7 +119,10 @@ async def test_a_one_off_job_is_finished_after_its_time() -> None:
 # Redeploys.
 
 
-async def test_a_shutdown_gives_back_what_the_store_has_started_and_not_said_yet(tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_its_enqueue", [True, False])
+async def test_a_shutdown_gives_back_what_the_store_has_started_and_not_said_yet(
+    tmp_path: Path, with_its_enqueue: bool
+) -> None:
     world = World(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="NORMAL"))
     started, told = threading.Event(), threading.Event()
     start = world.storage.start
@@ -131,8 +135,14 @@ async def test_a_shutdown_gives_back_what_the_store_has_started_and_not_said_yet
         return answer
 
     world.storage.start = slowly  # type: ignore[method-assign]
-    async with world.scheduler() as scheduler:
+    handles: list[ExecutionHandle] = []
+
+    async def enqueue() -> None:
+        handles.append(await scheduler.enqueue(world.tasks["note"].call()))
+
+    async with anyio.create_task_group() as group, world.scheduler() as scheduler:
         chain = chain_of(scheduler)
+        chain.demand.overdue = () if with_its_enqueue else ("default",)
         stop = chain.stop_claiming
 
         def stop_and_tell() -> None:
@@ -140,13 +150,13 @@ async def test_a_shutdown_gives_back_what_the_store_has_started_and_not_said_yet
             told.set()
 
         chain.stop_claiming = stop_and_tell  # type: ignore[method-assign]
-        handle = await scheduler.enqueue(world.tasks["note"].call())
+        group.start_soon(enqueue)
         with anyio.fail_after(30):
             while not started.is_set():
                 await checkpoint()
 
     with Operator(SQLiteStorage(tmp_path / "jobs.db"), clock=world.clock) as operator:
-        row = operator.get_execution(handle.id)
+        row = operator.get_execution(handles[0].id)
         assert (row.state, row.node, row.recoveries) == (State.PENDING, None, 0)
     assert world.ran == []
 

@@ -28,7 +28,7 @@ from clepsydra.model.instants import SECOND, Instant
 from clepsydra.model.strategies import Node
 from clepsydra.storage import call_queue, lane
 from clepsydra.storage.call_queue import OneOfMany
-from clepsydra.storage.lane import StorageLane
+from clepsydra.storage.lane import Companion, StorageLane
 from clepsydra.storage.protocol import Quarantined, Storage
 from clepsydra.testing.clock import VirtualClock
 
@@ -248,6 +248,47 @@ async def test_commands_go_before_other_calls() -> None:
         await until(lambda: len(play.answers) == 3)
 
     assert play.store.committed[1] == ["command", "work"]
+
+
+async def test_a_companion_goes_down_behind_the_commands_of_its_flush_and_answers_before_its_caller_goes_on() -> None:
+    play = Play()
+    told: list[object] = []
+
+    def bring() -> Companion:
+        return Companion(note("companion"), "a companion", lambda answer, error: told.extend((answer, error)))
+
+    async def first() -> None:
+        told.append(await play.lane.write(note("first"), command=True, counted=False, bring=bring))
+
+    async with play.running() as group:
+        async with play.writer_held(group):
+            group.start_soon(first)
+            await play.until_queued(2)
+            await play.queue(group, "second", command=True)
+        await until(lambda: len(told) == 3)
+
+    assert play.store.committed == [[], ["first", "second", "companion"]]
+    assert told == ["companion", None, "first"]
+
+
+@pytest.mark.parametrize("where", ["at_begin", "at_commit"])
+async def test_a_companion_is_tried_once_and_its_caller_goes_on_without_it(where: str) -> None:
+    play = Play()
+    told: list[object] = []
+    brought: list[Companion] = []
+
+    def bring() -> Companion:
+        brought.append(Companion(note("companion"), "a companion", lambda answer, error: told.append(error)))
+        return brought[-1]
+
+    setattr(play.store, where, Outage(1))
+    async with play.running() as group:
+        play.write(group, "call", bring=bring)
+        await play.clock.advance(1)
+
+    assert play.store.committed[-1] == ["call"]
+    assert [type(error) for error in told] == [StoreUnavailable]
+    assert len(brought) == 1
 
 
 async def test_neither_commands_nor_work_fill_a_flush_alone() -> None:
