@@ -3,8 +3,8 @@
 The file is in WAL mode: one writer at a time, readers beside it that never wait. Every transaction that may write
 begins with the write lock (`BEGIN IMMEDIATE`), so nothing that it has read can change under it. Beside `jobs.db` stand
 SQLite's own `jobs.db-wal` and `jobs.db-shm`, and `jobs.db-nodes/` with a lock file for each scheduler at work
-(`sqlite_locks.py`). All of them belong on a local disk. Here the file is opened, checked and migrated; what is done in
-it stands in `sqlite_tables.py`, the rules in `ledger.py`.
+(`sqlite_locks.py`) and a named pipe that wakes it (`sqlite_bells.py`). All of them belong on a local disk. Here the file
+is opened, checked and migrated; what is done in it stands in `sqlite_tables.py`, the rules in `ledger.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import timedelta
 from logging import getLogger
@@ -27,6 +27,7 @@ from ..model.strategies import Node
 from .forks import watch_forks
 from .joining import Joined
 from .ledger import Ledger
+from .sqlite_bells import Bells
 from .sqlite_connections import Connections, Session, connect, store_error, write_access
 from .sqlite_joining import JoinedSQLite
 from .sqlite_locks import NodeLocks
@@ -65,8 +66,11 @@ class SQLiteStorage(SQLiteTables, Ledger):
         if synchronous not in ("FULL", "NORMAL"):
             raise InvalidArgument("synchronous", synchronous, "must be 'FULL' or 'NORMAL'")
         self._busy_timeout = _checked_timeout(busy_timeout)
-        self._connections = Connections(self.path, synchronous, self._busy_timeout, self._check_version)
         self._locks = NodeLocks(f"{self.path}-nodes")
+        self._bells = Bells(f"{self.path}-nodes")
+        self._connections = Connections(
+            self.path, synchronous, self._busy_timeout, self._check_version, self._bells.ring
+        )
         self._file: os.stat_result | None = None
         self._lifecycle = threading.Lock()
         self._preparing: sqlite3.Connection | None = None
@@ -101,6 +105,7 @@ class SQLiteStorage(SQLiteTables, Ledger):
             self._connections.close()
             raise
         self._locks.sweep(known)
+        self._bells.sweep(known)
         self._node = evolve(node, alive=True)
 
     def close(self) -> None:
@@ -154,7 +159,13 @@ class SQLiteStorage(SQLiteTables, Ledger):
 
     def has_ended(self, mark: str) -> bool:
         """A file has one writer: when nobody writes, whoever did has ended."""
-        return self._connections.can_write()
+        if ended := self._connections.can_write():
+            self._bells.ring()
+        return ended
+
+    def listen(self, on_hint: Callable[[], object]) -> Callable[[], None]:
+        """Hear the other processes, where there are named pipes."""
+        return (lambda: None) if self._node is None else self._bells.listen(self._node.id, on_hint)
 
     def list_nodes(self) -> list[Node]:
         """All nodes; and that the file and our lock are still in their places."""
@@ -303,6 +314,7 @@ class SQLiteStorage(SQLiteTables, Ledger):
         self._node = None
         self._lifecycle = threading.Lock()
         self._locks.after_fork()
+        self._bells.after_fork()
         self._connections.after_fork()
 
 

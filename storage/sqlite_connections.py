@@ -41,6 +41,8 @@ class Statements:
         """The executions that this transaction has read or written, as the file has them now."""
         self.named: set[tuple[str, str]] = set()
         """Names and ids of jobs that the file has in `job_names`."""
+        self.newsworthy = False
+        """Whether other processes should know soon of what was written."""
 
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """All rows of a query."""
@@ -101,9 +103,10 @@ class Statements:
 class Session(Statements, ThreadSession):
     """One thread's connection, and its transactions."""
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: str, on_news: Callable[[], None]) -> None:
         Statements.__init__(self, connection, path)
         ThreadSession.__init__(self)
+        self._on_news = on_news
         # An interrupt that comes just before a statement begins is lost on it; this is asked while it runs.
         connection.set_progress_handler(self._is_stale, _STEPS)
 
@@ -118,6 +121,8 @@ class Session(Statements, ThreadSession):
                     self._begin(writing)
                     yield
                     self.run("COMMIT")
+                    if self.newsworthy:
+                        self._on_news()
                 except BaseException:
                     self._roll_back()
                     raise
@@ -156,7 +161,7 @@ class Session(Statements, ThreadSession):
         return self.stale
 
     def _begin(self, writing: bool) -> None:
-        self.depth, self.writing, self.failed = 1, writing, False
+        self.depth, self.writing, self.failed, self.newsworthy = 1, writing, False, False
         self.run("BEGIN IMMEDIATE" if writing else "BEGIN DEFERRED")
 
     def _roll_back(self) -> None:
@@ -185,12 +190,15 @@ class Connections(Sessions[Session]):
         synchronous: Literal["FULL", "NORMAL"],
         busy_timeout: float,
         check: Callable[[sqlite3.Connection], None],
+        on_news: Callable[[], None],
     ) -> None:
         super().__init__()
         self.path = path
         self.synchronous = synchronous
         self.busy_timeout = busy_timeout
         self._check = check
+        self._on_news = on_news
+        """What is called after news were written."""
 
     @contextmanager
     def block(self, writing: bool) -> Generator[None]:
@@ -225,7 +233,7 @@ class Connections(Sessions[Session]):
             if isinstance(error, sqlite3.Error):
                 raise store_error(error, self.path) from error
             raise
-        return Session(connection, self.path)
+        return Session(connection, self.path, self._on_news)
 
 
 def connect(path: str, busy_timeout: float, *, create: bool = False) -> sqlite3.Connection:

@@ -241,11 +241,17 @@ class SQLiteExecutions(SQLExecutions):
         return {outcome.attempt_id for outcome in ended}
 
     def _insert(self, columns: Sequence[str], table: str, rows: Sequence[Row]) -> None:
-        self._session().run_many(insert(columns, table), rows)
+        session = self._session()
+        session.run_many(insert(columns, table), rows)
+        if table == "executions":
+            session.newsworthy = True
 
     def _update(self, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        session = self._session()
         assigned = ", ".join(f"{column} = ?" for column in columns)
-        self._session().run_many(f"UPDATE executions SET {assigned} WHERE id = ?", rows)
+        session.run_many(f"UPDATE executions SET {assigned} WHERE id = ?", rows)
+        if "state" in columns and any(row[columns.index("state")] == State.PENDING.value for row in rows):
+            session.newsworthy = True
 
 
 def _waiting(queue: str, delayed: int, where: Conditions) -> Conditions:

@@ -11,3 +11,8 @@ from .sqlite_executions import SQLiteExecutions
 
 class SQLiteTables(SQLiteExecutions, SQLTables):
     """Row access for the ledger, on one SQLite file."""
+
+    def next_revision(self) -> int:
+        """Count it up: nodes want to know."""
+        self._session().newsworthy = True
+        return super().next_revision()

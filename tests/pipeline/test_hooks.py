@@ -484,6 +484,8 @@ async def test_nothing_of_a_failed_attempt_stays_alive(diary: Diary) -> None:
             handle = await scheduler.enqueue(task.call())
             await diary.world.pass_time(1)
             assert await handle.state() is State.FAILED
+        for thread in [thread for thread in threading.enumerate() if thread.name.startswith("clepsydra-task")]:
+            thread.join(30)  # it lets go of the error after it has told of it
         assert [error() for error in errors] == [None]
     finally:
         gc.enable()
