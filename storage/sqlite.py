@@ -3,8 +3,8 @@
 The file is in WAL mode: one writer at a time, readers beside it that never wait. Every transaction that may write
 begins with the write lock (`BEGIN IMMEDIATE`), so nothing that it has read can change under it. Beside `jobs.db` stand
 SQLite's own `jobs.db-wal` and `jobs.db-shm`, and `jobs.db-nodes/` with a lock file for each scheduler at work
-(`sqlite_locks.py`) and a named pipe that wakes it (`sqlite_bells.py`). All of them belong on a local disk. Here the file
-is opened, checked and migrated; what is done in it stands in `sqlite_tables.py`, the rules in `ledger.py`.
+(`sqlite_locks.py`) and a named pipe that wakes it (`sqlite_bells.py`). All of them belong on a local disk. Here the
+file is opened, checked and migrated; what is done in it stands in `sqlite_tables.py`, the rules in `ledger.py`.
 """
 
 from __future__ import annotations
