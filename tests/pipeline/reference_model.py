@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from attrs import Factory, define, evolve, frozen
 
-from clepsydra import Job, JobRecord, JobState, Overlap
+from clepsydra import Job, JobRecord, JobState, Once, Overlap
 from clepsydra.model.execution import Cause
 from clepsydra.model.instants import Instant, to_datetime
 from clepsydra.model.job import RUN_OUT
@@ -187,9 +187,9 @@ class Model:
     @staticmethod
     def _done(before: set[Standing], command: Command) -> set[Standing]:
         done = {after(standing, command) for standing in may_run_out(before)}
-        if (
-            isinstance(command, Put) and command.job.limit is not None
-        ):  # which it may have reached already, paused or not
+        # It may have reached its limit already, paused or not; and its one time may lie before the cursor, which stays
+        # where it is when the clock is set back.
+        if isinstance(command, Put) and (command.job.limit is not None or isinstance(command.job.schedule, Once)):
             done |= {Standing("run out", definition(command.job))}
         return done
 

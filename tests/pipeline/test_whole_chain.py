@@ -1003,6 +1003,11 @@ ONCE_WRONG: dict[str, list[Operation]] = {
         Step(-40),
         Pass(40),
     ],
+    "a single time that has passed before the clock was set back": [
+        While(1, Add()),
+        Step(-40),
+        While(1, Add(schedule="once", paused=True)),
+    ],
     "a single time whose window has passed": [
         Add(schedule="once", misfire=Misfire("all", window=30)),
         Outage(),
