@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from operator import itemgetter
 from typing import Any, Final
 
 from ..model.execution import FINAL, Execution, Outcome, State
@@ -18,6 +19,7 @@ from .postgres_queries import POSTGRES, array, columns_of, insert_all, insert_un
 from .postgres_watermarks import LEVELS, Watermark, spans
 from .protocol import Claim
 from .rows import (
+    CLAIM_COLUMNS,
     DAMAGE,
     EXECUTION_COLUMNS,
     EXECUTION_DEFAULTS,
@@ -37,6 +39,7 @@ _MANY: Final = 4096
 _DEFAULTS: Final[dict[str, Any]] = dict(zip(EXECUTION_COLUMNS, EXECUTION_DEFAULTS, strict=True))
 _STARTED: Final = ("state", "occupies", "node", "started_at", "first_started_at")
 """The columns that change when an execution starts."""
+_OF_CLAIM: Final = itemgetter(*map(EXECUTION_COLUMNS.index, CLAIM_COLUMNS))
 _PENDING: Final = State.PENDING.value
 _COLUMNS: Final = ", ".join(EXECUTION_COLUMNS)
 _EXECUTIONS: Final = select(EXECUTION_COLUMNS, "executions")
@@ -263,9 +266,9 @@ class PostgresExecutions(SQLExecutions):
     def _claimed(self, rows: list[Row]) -> list[Claim]:
         """Of rows as they were before they were started. If any of them is damaged, all are as they were."""
         try:
-            return [claim_from_row(row) for row in rows]
+            return [claim_from_row(_OF_CLAIM(row)) for row in rows]
         except DAMAGE:
-            self._understood("executions", rows, claim_from_row)
+            self._understood("executions", map(_OF_CLAIM, rows), claim_from_row)
             before = [(*(row[EXECUTION_COLUMNS.index(column)] for column in _STARTED), row[0]) for row in rows]
             self._update(_STARTED, before)
             return []

@@ -62,6 +62,8 @@ def is_storable(text: str) -> bool:
     """Whether every database can hold this text as it is."""
     if "\0" in text:
         return False
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -200,24 +202,34 @@ def execution_from_row(row: Row) -> Execution:
     return Execution(*fields)
 
 
-CLAIM_COLUMNS: Final = EXECUTION_COLUMNS[: EXECUTION_COLUMNS.index("key") + 1]
-"""The columns of which a claim is made, and those between them."""
+CLAIM_COLUMNS: Final = (
+    "id",
+    *WORK_COLUMNS,
+    "cause",
+    "created_at",
+    "due_at",
+    "attempt_id",
+    "attempt",
+    "job_name",
+    "key",
+)
+"""The columns of which a claim is made, where its execution belongs to no job."""
 
 
 def claim_from_row(row: Row) -> Claim:
-    """What its node has to know of an execution, from `CLAIM_COLUMNS` or more of its row."""
-    key = row[25]
+    """What its node has to know of an execution of no job, from a row that begins with `CLAIM_COLUMNS`."""
+    key = row[13]
     return Claim(
         row[0],
+        row[10],
         row[11],
-        row[18],
         _work_from_columns(row[1:7]),
         _CAUSES[row[7]],
         row[8],
         row[9],
-        row[13],
-        row[14],
-        row[16],
+        None,
+        row[12],
+        None,
         key and loaded(key),
     )
 

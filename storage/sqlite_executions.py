@@ -6,6 +6,7 @@ read by.
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any, Final
@@ -14,7 +15,7 @@ from ..model.execution import FINAL, UNFINISHED, Execution, Outcome, State
 from ..model.filters import ExecutionFilter
 from ..model.instants import Instant
 from .protocol import Claim
-from .rows import CLAIM_COLUMNS, DAMAGE, Row, claim_from_row, is_storable, stored
+from .rows import CLAIM_COLUMNS, Row, claim_from_row, is_storable, stored
 from .sql import Conditions, execution_conditions
 from .sql_access import insert
 from .sql_executions import SQLExecutions, ready_order
@@ -24,25 +25,31 @@ from .sqlite_queries import IN_LIST, SQLITE, listed
 _MANY: Final = 4096
 """So many delayed executions that have come due are sorted; of more, the best are looked up in the order of all."""
 
+_PRIORITY: Final = CLAIM_COLUMNS.index("priority")
+_ATTEMPT: Final = CLAIM_COLUMNS.index("attempt_id")
 _RUNNING = frozenset((State.RUNNING,))
 _UNSUCCESSFUL = frozenset((State.CANCELLED, State.EXPIRED, State.FAILED))
 _IDS = "sqlite_autoindex_executions_1"
 """The index of the primary key."""
 
-# What has never been started and belongs to no job: nothing stands in its way, and what it was before is known.
+# Nothing stands in the way of what belongs to no job, unless it is too late for its first start.
+_AT_ONCE: Final = "job_id IS NULL AND (first_started_at IS NOT NULL OR start_by IS NULL OR start_by >= ?)"
+_CHOSEN: Final = f"SELECT {', '.join(CLAIM_COLUMNS)}, rowid, {_AT_ONCE} FROM executions"
 _START: Final = f"""
-UPDATE executions SET state = 'running', occupies = 1, node = ?, started_at = ?, first_started_at = ?
-WHERE rowid {IN_LIST} AND job_id IS NULL AND first_started_at IS NULL AND (start_by IS NULL OR start_by >= ?)
-RETURNING {", ".join(CLAIM_COLUMNS)}"""
-
-_TAKE_BACK: Final = f"""
-UPDATE executions SET state = 'pending', occupies = 0, node = NULL, started_at = NULL, first_started_at = NULL
-WHERE id {IN_LIST}"""
+UPDATE executions SET state = 'running', occupies = 1, node = ?1, started_at = ?2,
+    first_started_at = coalesce(first_started_at, ?2)
+WHERE rowid {IN_LIST.replace("?", "?3")}"""
 
 # Fenced by the attempt and its node (law 3).
 _RUNS: Final = "id = ? AND attempt_id = ? AND node = ? AND state = 'running' AND job_id IS NULL"
 _END: Final = f"""
 UPDATE executions SET state = ?, finished_at = ?, result = ?, error = ?, occupies = 0, open = 0 WHERE {_RUNS}"""
+# The same for many at once, of which nothing is told but when they ended: an object of ids and instants.
+_END_MANY: Final = f"""
+UPDATE executions INDEXED BY {_IDS}
+SET state = ?, finished_at = ended.value, result = NULL, error = NULL, occupies = 0, open = 0
+FROM json_each(?) AS ended
+WHERE executions.id = ended.key AND attempt_id = executions.id AND node = ? AND state = 'running' AND job_id IS NULL"""
 _ENDED: Final = f"""
 SELECT id, attempt_id, node, state, finished_at FROM executions
 WHERE id {IN_LIST} AND occupies = 0 AND job_id IS NULL"""
@@ -114,44 +121,40 @@ class SQLiteExecutions(SQLExecutions):
         claims: list[Claim] = []
 
         def read(terms: list[str], parameters: list[Any]) -> list[Execution]:
-            chosen = self._first_places(queue, now, most - len(claims), Conditions(SQLITE, terms, parameters))
-            started = self._start_at(chosen, node_id, now)
-            claims.extend(started)
-            if len(started) == len(chosen):
-                return []
-            rows = self._executions(f"rowid {IN_LIST} AND state = 'pending'", listed(chosen))
-            return sorted(rows, key=ready_order)
+            chosen = self._candidates(queue, now, most - len(claims), Conditions(SQLITE, terms, parameters))
+            claims.extend(self._start_at_once([row for row in chosen if row[-1]], node_id, now))
+            others = [row[-2] for row in chosen if not row[-1]]
+            return sorted(self._executions(f"rowid {IN_LIST}", listed(others)), key=ready_order) if others else []
 
         others = self._sound(where, read)
         claims.sort(key=lambda claim: (-claim.work.priority, claim.attempt_id))
         return claims, others
 
-    def _first_places(self, queue: str, now: Instant, limit: int, where: Conditions) -> list[int]:
-        """Where the best few of a queue stand in the table."""
-        places = self._places(queue, 0, limit, where, "ready")
+    def _candidates(self, queue: str, now: Instant, limit: int, where: Conditions) -> list[Row]:
+        """The best few of a queue: what a claim is made of, where it stands in the table, whether it may start."""
+        rows = self._candidates_by(queue, 0, now, limit, where, "ready")
         late = self._come_due(queue, now)
         if late:
-            places += self._places(queue, 1, limit, where, "due" if late < _MANY else "ready")
-            places.sort(key=lambda place: (-place[1], place[2]))
-        return [place[0] for place in places[:limit]]
+            rows += self._candidates_by(queue, 1, now, limit, where, "due" if late < _MANY else "ready")
+            rows.sort(key=lambda row: (-row[_PRIORITY], row[_ATTEMPT]))
+        return rows[:limit]
 
-    def _places(self, queue: str, delayed: int, limit: int, where: Conditions, index: str) -> list[Row]:
+    def _candidates_by(
+        self, queue: str, delayed: int, now: Instant, limit: int, where: Conditions, index: str
+    ) -> list[Row]:
         chosen = _waiting(queue, delayed, where)
         return self._session().fetch(
-            f"SELECT rowid, priority, attempt_id FROM executions INDEXED BY {index} WHERE {chosen.text} "
-            "ORDER BY priority DESC, attempt_id LIMIT ?",
-            (*chosen.parameters, limit),
+            f"{_CHOSEN} INDEXED BY {index} WHERE {chosen.text} ORDER BY priority DESC, attempt_id LIMIT ?",
+            (now, *chosen.parameters, limit),
         )
 
-    def _start_at(self, places: Sequence[int], node_id: str, now: Instant) -> list[Claim]:
-        """If any of these rows is damaged, none is started, and those that are not damaged are found again."""
-        rows = self._session().fetch(_START, (node_id, now, now, listed(places), now)) if places else []
-        try:
-            return [claim_from_row(row) for row in rows]
-        except DAMAGE:
-            self._understood("executions", rows, claim_from_row)
-            self._session().run(_TAKE_BACK, (listed(row[0] for row in rows),))
+    def _start_at_once(self, rows: Sequence[Row], node_id: str, now: Instant) -> list[Claim]:
+        """If any of these rows is damaged none is started, and those that are not damaged are found again."""
+        claims = self._understood("executions", rows, claim_from_row)
+        if not rows or len(claims) < len(rows):
             return []
+        self._session().run(_START, (node_id, now, listed(row[-2] for row in rows)))
+        return claims
 
     def _come_due(self, queue: str, now: Instant) -> int:
         """How many of a queue's delayed executions have come due; it counts no further than `_MANY`."""
@@ -232,13 +235,26 @@ class SQLiteExecutions(SQLExecutions):
         """Without having been read before. Mostly all are ended; otherwise it is asked which."""
         session = self._session()
         ended = [outcome for outcome in outcomes if is_storable(outcome.execution_id + outcome.attempt_id)]
-        if session.run_many(_END, map(_end_row, ended)) < len(ended):
+        if self._end(ended) < len(ended):
             # One that had ended so before is its own repeat.
             as_told = set(session.fetch(_ENDED, (listed(outcome.execution_id for outcome in ended),)))
             ended = [outcome for outcome in ended if (*_fence(outcome), *_end(outcome)) in as_told]
         for outcome in ended:
             session.known.pop(outcome.execution_id, None)
         return {outcome.attempt_id for outcome in ended}
+
+    def _end(self, outcomes: Sequence[Outcome]) -> int:
+        """Gives how many it has ended."""
+        session, alike, ended = self._session(), dict[tuple[str, str], dict[str, Instant]](), 0
+        others: list[Row] = []
+        for outcome in outcomes:
+            if outcome.result is None and outcome.error is None and outcome.attempt_id == outcome.execution_id:
+                alike.setdefault((FINAL[outcome.ending].value, outcome.node), {})[outcome.execution_id] = outcome.at
+            else:
+                others.append(_end_row(outcome))
+        for (state, node), instants in alike.items():
+            ended += session.run(_END_MANY, (state, json.dumps(instants), node))
+        return ended + session.run_many(_END, others) if others else ended
 
     def _insert(self, columns: Sequence[str], table: str, rows: Sequence[Row]) -> None:
         session = self._session()
