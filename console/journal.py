@@ -167,6 +167,8 @@ def _news(event: events.TelemetryEvent) -> Entry | None:
             return (
                 Entry(event.at, event.job, event.new_state.value, note=event.reason or "") if _turned(event) else None
             )
+        case events.JobRemoved():
+            return Entry(event.at, event.job, "removed")
         case events.OutcomeRefused():
             return Entry(event.at, _name(event), "refused", note="the store had given this attempt up")
         case events.HookFailed():

@@ -113,6 +113,7 @@ def test_what_has_ended_is_not_kept() -> None:
 def test_news_of_the_machinery_have_a_line() -> None:
     news = [
         events.JobParked(at=AT, job="feeds", job_id="1", generation=0, reason="its schedule raises"),
+        events.JobRemoved(at=AT, job="feeds", job_id="1", generation=0),
         events.OutcomeRefused(at=AT, attempt_id="a", **RUN),
         events.HookFailed(at=AT, hook="on_success", error="KeyError: 2", **RUN),
         events.ThreadAbandoned(at=AT, abandoned=2, **RUN),
@@ -128,6 +129,7 @@ def test_news_of_the_machinery_have_a_line() -> None:
 
     assert [(entry.happened, entry.note) for entry in entries] == [
         ("parked", "its schedule raises"),
+        ("removed", ""),
         ("refused", "the store had given this attempt up"),
         ("hook failed", "on_success: KeyError: 2"),
         ("abandoned", "its thread runs on; 2 such threads"),
