@@ -49,9 +49,14 @@ _FISH: Final = """\
 # clepsydra completion fish: clepsydra completion fish > ~/.config/fish/completions/clepsydra.fish
 function __clepsydra_complete
     set -l words (commandline -opc) (commandline -ct)
-    clepsydra __complete $words[2..-1] 2>/dev/null
+    set -l found (clepsydra __complete $words[2..-1] 2>/dev/null)
+    if set -q found[1]
+        printf '%s\\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
 end
-complete -c clepsydra -a '(__clepsydra_complete)'
+complete -c clepsydra -f -a '(__clepsydra_complete)'
 """
 SCRIPTS: Final = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 

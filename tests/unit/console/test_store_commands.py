@@ -563,6 +563,27 @@ def test_bash_completes_by_the_script(path: Path, tmp_path: Path, capsys: Captur
     assert done.stdout == "digest\n"
 
 
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish")
+def test_fish_completes_by_the_script_and_files_where_it_has_nothing_to_say(
+    path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "a.cron").touch()
+    assert main(["completion", "fish"]) == 0
+    program = f"function clepsydra; {sys.executable} -m clepsydra $argv; end\n"
+    ask = 'complete -C "clepsydra job di"; complete -C "clepsydra crontab a."\n'
+
+    done = subprocess.run(
+        ["fish", "-c", program + capsys.readouterr().out + ask],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+
+    assert done.stdout.split() == ["digest", "a.cron"]
+
+
 def test_moments_are_in_the_zone_that_is_asked_for(path: Path, capsys: Capture) -> None:
     with Operator(SQLiteStorage(path)) as operator:
         nominal = operator.last_verdicts("feeds", 1)[0].nominal
