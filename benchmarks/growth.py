@@ -279,4 +279,5 @@ if __name__ == "__main__":
         size=1_000_000,
         around={f"{kind}, PostgreSQL": databases.postgres_server for kind in ("history", "nodes")},
         bars=BARS,
+        patience=3600,
     )

@@ -9,7 +9,8 @@ other processes have put there.)
 Memory is the resident set with them less the one just before, so it is told in memory, where their definitions are, and
 on a database, where the process holds what it needs of them. No two are due at once, which is the worst case; "crons by
 the minute" is the usual one. Each is watched for ten seconds. Databases are filled by a process of its own, and the
-limit is another one that reads the rows that we wrote with the driver alone, into a list of tuples.
+limit is another one that reads the rows that we wrote with the driver alone, into a list of tuples. Up to 10,000 jobs
+on a database the ledger is audited.
 
     python benchmarks/idle.py [--size 1000000] [--rounds 5] [--group SQLite]
 """
@@ -38,6 +39,8 @@ from peer_programs.rest import counted_loop, resident, watched
 
 from clepsydra import Cron, Every, Job, PostgresStorage, Schedule, Scheduler, SQLiteStorage, Storage, Task
 
+AUDITED = 10_000
+"""More would take many minutes, and none of them has run."""
 SIZES = (10_000, 100_000, 1_000_000)
 STORES: Mapping[str, Callable[[str], Storage]] = {"PostgreSQL": PostgresStorage, "SQLite": SQLiteStorage}
 PLACES: Mapping[str, Callable[[], AbstractContextManager[str]]] = {
@@ -119,7 +122,8 @@ async def loaded(storage: Storage, size: int) -> Mapping[str, float]:
         numbers[MEMORY] = (resident() - before) / size
         numbers |= await watched(anyio.sleep, size)
         assert await scheduler.count_jobs() == size
-        await audited_while_it_runs(scheduler)
+        if size <= AUDITED:
+            await audited_while_it_runs(scheduler)
         return numbers
 
 
@@ -191,7 +195,7 @@ CONTENDERS: Mapping[str, Mapping[str, Measure]] = {
         "clepsydra, crons by the minute": Contender(
             partial(run, in_memory, by_the_minute), "ours", "The same, with 1,440 different crons."
         ),
-        "APScheduler 3.11": beside("apscheduler3", "memory", 1_000_000),
+        "APScheduler 3.11": beside("apscheduler3", "memory", 100_000),
         "APScheduler 3.11, crons by the minute": beside("apscheduler3", "memory", 1_000_000, "crons"),
         "APScheduler 4": beside("apscheduler4", "memory", 100_000),
         "clepsydra without jobs": limit(partial(run, without_jobs), "The same scheduler, empty."),
@@ -232,4 +236,5 @@ if __name__ == "__main__":
         bars=BARS,
         around={"PostgreSQL": databases.postgres_server},
         plotted=(ADDING, READY, MEMORY),
+        patience=1800,
     )

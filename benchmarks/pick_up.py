@@ -1,11 +1,12 @@
 """How soon does work start that is enqueued while little goes on?
 
 Claim: at low load, one call in 20 ms or so, a task's first line is reached sooner after its durable enqueue than with
-huey or either APScheduler on SQLite; its start is committed before. On PostgreSQL it is not sooner than with
-procrastinate and pgqueuer. Counted from the call of enqueue, and from its return: what starts before its enqueue has
-returned counts less than nothing. "elsewhere" is work that another process enqueues, so that all depends on how it is
-noticed. The bare loop commits twice, once to enqueue and once to claim; one commit alone, and a NOTIFY from one
-connection to another, say what no program can be faster than. The peers run as their programs in `peer_programs/` say.
+huey or either APScheduler on SQLite; its start is in the store before, which another connection sees in that line. On
+PostgreSQL it is not sooner than with procrastinate and pgqueuer. Counted from the call of enqueue, and from its return:
+what starts before its enqueue has returned counts less than nothing. "elsewhere" is work that another process enqueues,
+so that all depends on how it is noticed. The bare loop commits twice, once to enqueue and once to claim; one commit
+alone, and a NOTIFY from one connection to another, say what no program can be faster than. The peers run as their
+programs in `peer_programs/` say.
 
     python benchmarks/pick_up.py [--size 300] [--rounds 5] [--group PostgreSQL]
 """
@@ -15,7 +16,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -29,13 +31,17 @@ import side_by_side
 from contenders import Bar, Contender, Measure, peer
 from ledger import audited
 
-from clepsydra import PostgresStorage, Scheduler, SQLiteStorage, Storage, Task
+from clepsydra import PostgresStorage, Scheduler, SQLiteStorage, Storage, Task, current_execution
 
 PAUSE = 0.02
 """Seconds between the start of one and the next call."""
 SETTLE = 1.0
 
+DURABLE = "starts in the store before the first line, percent"
+
 Late = Sequence[Sequence[float]]
+Look = Callable[[str], object]
+"""The state of an execution, as another connection sees it."""
 
 
 def percentiles(late: Late) -> Mapping[str, float]:
@@ -49,15 +55,18 @@ def percentiles(late: Late) -> Mapping[str, float]:
 
 
 class Starts:
-    """A task that says when it has begun."""
+    """A task that says when it has begun, and then sees in the store, from outside, whether its start is there."""
 
-    def __init__(self) -> None:
+    def __init__(self, state_of: Callable[[str], object]) -> None:
         self._began = anyio.Event()
         self._at = 0.0
+        self._durable = 0
+        self._state_of = state_of
         self.noop = Task(self._noop, "noop")
 
     async def _noop(self) -> None:
         self._at = time.perf_counter()
+        self._durable += self._state_of(current_execution().id) == "running"
         self._began.set()
 
     async def after(self, enqueue: Callable[[], Awaitable[object]], size: int) -> Mapping[str, float]:
@@ -72,21 +81,38 @@ class Starts:
             await self._began.wait()
             late.append((self._at - called, self._at - returned))
             await anyio.sleep(PAUSE)
-        return percentiles(late)
+        return {**percentiles(late), DURABLE: 100 * self._durable / size}
 
 
-async def here(storage: Storage, size: int) -> Mapping[str, float]:
+@contextmanager
+def looking_on_sqlite(path: str) -> Generator[Callable[[str], object]]:
+    """The state of an execution, as another connection sees it."""
+    with closing(sqlite3.connect(path)) as connection:
+        yield lambda id: connection.execute("SELECT state FROM executions WHERE id = ?", (id,)).fetchall()[0][0]
+
+
+@contextmanager
+def looking_on_postgres(dsn: str) -> Generator[Callable[[str], object]]:
+    """The same."""
+    asked = b"SELECT state FROM clepsydra.executions WHERE id = %s"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield lambda id: connection.execute(asked, (id,)).fetchall()[0][0]
+
+
+async def here(storage: Storage, look: Look, size: int) -> Mapping[str, float]:
     """Enqueued by the process that runs it."""
-    starts = Starts()
+    starts = Starts(look)
     async with Scheduler(storage, tasks=[starts.noop]) as scheduler:
         numbers = await starts.after(lambda: scheduler.enqueue(starts.noop.call()), size)
     audited(storage, at_least=size)
     return numbers
 
 
-async def elsewhere(storage: Storage, same: Storage, connect: Callable[[], Any], size: int) -> Mapping[str, float]:
+async def elsewhere(
+    storage: Storage, same: Storage, connect: Callable[[], Any], look: Look, size: int
+) -> Mapping[str, float]:
     """Enqueued by a scheduler that does not run, on a connection of its own; as another process does it."""
-    starts = Starts()
+    starts = Starts(look)
     other = Scheduler(same, tasks=[starts.noop])
 
     def enqueue(connection: Any) -> None:
@@ -105,28 +131,28 @@ async def elsewhere(storage: Storage, same: Storage, connect: Callable[[], Any],
 
 def ours_on_postgres(size: int) -> Mapping[str, float]:
     """All defaults."""
-    with databases.postgres_database() as dsn:
-        return anyio.run(here, PostgresStorage(dsn), size)
+    with databases.postgres_database() as dsn, looking_on_postgres(dsn) as look:
+        return anyio.run(here, PostgresStorage(dsn), look, size)
 
 
 def ours_on_postgres_elsewhere(size: int) -> Mapping[str, float]:
     """All defaults."""
-    with databases.postgres_database() as dsn:
+    with databases.postgres_database() as dsn, looking_on_postgres(dsn) as look:
         connect = partial(psycopg.connect, dsn)
-        return anyio.run(elsewhere, PostgresStorage(dsn), PostgresStorage(dsn), connect, size)
+        return anyio.run(elsewhere, PostgresStorage(dsn), PostgresStorage(dsn), connect, look, size)
 
 
 def ours_on_sqlite(size: int) -> Mapping[str, float]:
     """All defaults: synchronous FULL among them."""
-    with databases.sqlite_file() as path:
-        return anyio.run(here, SQLiteStorage(path), size)
+    with databases.sqlite_file() as path, looking_on_sqlite(path) as look:
+        return anyio.run(here, SQLiteStorage(path), look, size)
 
 
 def ours_on_sqlite_elsewhere(size: int) -> Mapping[str, float]:
     """All defaults; a tenth of the size, because it waits for the poll."""
-    with databases.sqlite_file() as path:
+    with databases.sqlite_file() as path, looking_on_sqlite(path) as look:
         connect = partial(sqlite3.connect, path, check_same_thread=False)
-        return anyio.run(elsewhere, SQLiteStorage(path), SQLiteStorage(path), connect, max(1, size // 10))
+        return anyio.run(elsewhere, SQLiteStorage(path), SQLiteStorage(path), connect, look, max(1, size // 10))
 
 
 def on_postgres(name: str) -> Contender:
@@ -261,6 +287,7 @@ BARS = [
         for name in ("procrastinate", "pgqueuer", "SAQ", "oban-py")
     ),
     Bar(measure=P99, at_most=5, than=P50),
+    Bar(measure=DURABLE, at_least=100),
 ]
 
 if __name__ == "__main__":
@@ -270,5 +297,6 @@ if __name__ == "__main__":
         size=300,
         around={"PostgreSQL": databases.postgres_server},
         bars=BARS,
+        more_is_better=[DURABLE],
         plotted=(P50, P99),
     )

@@ -159,6 +159,9 @@ def _options(asked: Question) -> argparse.Namespace:
     parser.add_argument("--group", choices=sorted(asked.groups), action="append", help="these only")
     parser.add_argument("--contender", action="append", help="these only, and the first")
     parser.add_argument("--results", metavar="FOLDER", help="publish there, even if it is not the whole run")
+    parser.add_argument(
+        "--while", dest="meanwhile", metavar="WHAT", default="", help="what else runs here, for the page"
+    )
     parser.add_argument("--one", nargs=2, metavar=("GROUP", "NAME"), help="measure this one here, and print JSON")
     options = parser.parse_args()
     known = {name for of in asked.groups.values() for name in of}
@@ -227,7 +230,7 @@ def _run(asked: Question, options: argparse.Namespace, folder: Path | None) -> i
         claim=asked.claim,
         at=at,
         commit=machine.commit(),
-        machine={**about, "load after": machine.load()},
+        machine={**about, "load after": machine.load(), **_meanwhile(options.meanwhile)},
         rounds=options.rounds,
         sizes=options.size,
         seconds=round(time.perf_counter() - began, 1),
@@ -243,6 +246,10 @@ def _run(asked: Question, options: argparse.Namespace, folder: Path | None) -> i
     else:
         print("not published: this is not the whole run; --results FOLDER publishes it all the same", file=sys.stderr)
     return _exit_code(measured)
+
+
+def _meanwhile(told: str) -> dict[str, str]:
+    return {"meanwhile": told} if told else {}
 
 
 def _about(name: str, contender: Contender, taken: results.Taken, sizes: Sequence[int]) -> results.About:

@@ -213,5 +213,6 @@ if __name__ == "__main__":
         rounds=1,
         around={"PostgreSQL": databases.postgres_server},
         bars=BARS,
+        patience=1800,
         more_is_better=["done of due, percent", "runs"],
     )

@@ -6,7 +6,7 @@ the BEAM (which was measured elsewhere). Every run has its verdict and its outco
 
 A run counts as done if it has begun by a second after the last instant of the window. "Spread" are jobs whose times are
 spread over the second as they were added. The highest rate that holds is searched for by doubling and then by halving
-the gap, in windows of a sixth of the size (1 s at least), two of them where the first does not hold: it is the highest
+the gap, in windows of a tenth of the size (1 s at least), two of them where the first does not hold: it is the highest
 at which every run was done. APScheduler is told to drop nothing and to make up for all; the bare loop is a heap,
 workers, and an id, a verdict and an outcome per run in dicts.
 
@@ -151,7 +151,7 @@ def told(steady: Steady, rate: int, size: int) -> Numbers:
 
 def highest(steady: Steady, size: int) -> Numbers:
     """By doubling, and then by halving the gap."""
-    span, held, failed = max(1, size // 6), 0, 0
+    span, held, failed = max(1, size // 10), 0, 0
     rate = RATES[0]
     while rate <= MOST and (not failed or failed > CLOSE * held):
         if holds(steady, rate, span) or holds(steady, rate, span):  # what others do may spoil one window
