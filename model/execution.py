@@ -198,6 +198,8 @@ class Outcome:
     """When that attempt may start."""
     alone: bool = False
     """Its execution belongs to no job, as the claim said, so no other hangs on it. A hint, which the store checks."""
+    unbegun: bool = False
+    """It was claimed, and never reached its first line; for `given_back`."""
 
 
 @frozen

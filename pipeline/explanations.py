@@ -46,7 +46,7 @@ _ENDED: Mapping[str, str] = {
     "retry": "failed",
     "cancelled": "was cancelled",
     "snoozed": "asked to be called again later",
-    "given_back": "was interrupted by a shutdown and given back",
+    "given_back": "was given back: interrupted by a shutdown, or not begun in time",
     "lost": "was lost with its node",
     "running": "is running",
 }

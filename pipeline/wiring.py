@@ -92,6 +92,7 @@ class Chain:
             abandoned_limit=executor.abandoned_threads,
             desk=FinishDesk(storage, clock, node.id, self._tell_finished),
             hook_grace=executor.hook_grace.total_seconds(),
+            slots=None if lane.is_direct else self.slots.of,
         )
         self._open_channels()
         self.pool.on_ended = self.placed.nudge
@@ -139,7 +140,7 @@ class Chain:
     def _level(self, queue: str) -> QueueLevel:
         pool, slots = self.pool, self.slots
         busy, unrecorded = pool.busy(queue), pool.unrecorded(queue)
-        return QueueLevel(queue, busy, slots.of(queue), unrecorded, self.demand.credit(queue))
+        return QueueLevel(queue, busy, slots.of(queue), unrecorded, self.demand.credit(queue), pool.ahead(queue))
 
     # ---- who keeps whom alive
 
@@ -370,6 +371,7 @@ class Chain:
 
     def tuned(self) -> None:
         """The slots have changed: publish the demand anew."""
+        self.pool.slots_changed()
         self.placed.nudge()
 
     async def claims_answered(self) -> None:

@@ -36,9 +36,13 @@ class Demand:
         """Stored executions that the node selector has been asked to place."""
         self.dry: set[str] = set()
         """Queues that had less ready work than there was room for."""
+        self.drawn: set[str] = set()
+        """Queues with more ready work than there was room for: the executor asks for it by itself, which saves the way
+        up and down. Unless one of their jobs is due as well: then the execution broadcaster has to choose.
+        """
         self.hot = False
         """Whether the execution broadcaster knows of ready work in the store: it answers at once when there is room."""
-        self.overdue: Collection[str] = ()
+        self.overdue: set[str] = set()
         """Queues in which jobs are due that have had no credit yet."""
         self.watched: set[str] = set()
         """Jobs whose next run depends on the end of the present one."""
@@ -56,6 +60,7 @@ class Demand:
     def restarted(self) -> None:
         """A new executor: whatever was on its way to the old one is lost, and waits in the store."""
         self.incarnation += 1
+        self.drawn.clear()
         self._under_way.clear()
         self.placing.clear()
 
@@ -74,6 +79,10 @@ class Demand:
     def settle(self, queue: str, count: int = 1) -> None:
         """So many of the sent ones have been dealt with: started, settled, placed elsewhere, refused."""
         self._under_way[queue] = max(0, self._under_way.get(queue, 0) - count)
+
+    def under_way(self, queue: str) -> int:
+        """How many of the sent ones have not been dealt with."""
+        return self._under_way.get(queue, 0)
 
     def note_ended(self, job_id: str, at: Instant) -> None:
         """An execution of the job has ended."""
@@ -126,6 +135,11 @@ class Demand:
         if self._total is not None:
             credit = min(credit, self._total - sum(self._under_way.values()))
         return max(0, credit)
+
+    def note_overdue(self, queues: Collection[str]) -> None:
+        """In these queues jobs are due, and in no others."""
+        self.overdue = set(queues)
+        self.drawn -= self.overdue
 
     def sent(self, queue: str, count: int = 1) -> None:
         """So many are on their way."""

@@ -131,8 +131,9 @@ class ExecutionBroadcaster:
         now = self._clock.now()
         self._timeline.advance(now)
         self._stored.advance(now)
+        self._demand.note_overdue(self._timeline.overdue_queues())
         await self._fire_due(now)
-        self._demand.overdue = self._timeline.overdue_queues()
+        self._demand.note_overdue(self._timeline.overdue_queues())
         await self._park_broken()
         self._offer_stored_work(now)
         await self._learn_when_dry_queues_fill()
@@ -176,7 +177,7 @@ class ExecutionBroadcaster:
             return True
         credit = self._demand.credit
         return any(credit(queue) for queue in self._timeline.overdue_queues()) or any(
-            credit(queue) for queue in self._stored.hot()
+            credit(queue) for queue in self._stored_queues()
         )
 
     # ---- job news
@@ -431,7 +432,7 @@ class ExecutionBroadcaster:
     # ---- work that is in the store already
 
     def _offer_stored_work(self, now: Instant) -> None:
-        left, queues = self._most, self._stored.hot()
+        left, queues = self._most, self._stored_queues()
         for index in range(len(queues)):
             queue = queues[(index + self._turns) % len(queues)]
             credit = min(self._demand.credit(queue), left)
@@ -441,6 +442,10 @@ class ExecutionBroadcaster:
                 left -= credit
                 self._demand.sent(queue, credit)
                 self._outbox.add(WorkReady(queue, credit))
+
+    def _stored_queues(self) -> list[str]:
+        """Those with ready work that the executor does not ask for by itself."""
+        return [queue for queue in self._stored.hot() if queue not in self._demand.drawn]
 
     async def _learn_when_dry_queues_fill(self) -> None:
         dry = self._stored.take_dry()

@@ -4,17 +4,21 @@
 start down together, so that one transaction serves both. While it rests, a claim may go down with an enqueue: what
 comes in then starts in the transaction that brings it. The tasks run in the pool, which outlives this stage: a new
 executor asks the pool what runs, compares it with what the store has for this node, and gives back what nobody runs.
+
+Where the store has more ready work of a queue than there are slots, the executor asks for it by itself, and if the runs
+are short for more than the slots take (`ahead.py`): these run while the store is written to, not in turn with it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import cast
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from ..model import events
 from ..model.clock import Clock
@@ -23,6 +27,7 @@ from ..model.execution import Ending, Execution, Outcome, State
 from ..model.instants import Instant
 from ..storage.lane import Companion, StorageLane
 from ..storage.protocol import Beat, BeatAnswer, Claim, Finished, Settlement, Started, Storage, TaskRoom
+from .ahead import LONGEST_WAIT, Ahead
 from .channel import Channel
 from .demand import Demand
 from .lease import Lease
@@ -38,6 +43,8 @@ log = logging.getLogger("clepsydra.executor")
 _PAGE = 500
 _ANSWERED_WITHIN = 4
 """Turns of the event loop in which the stages above answer to room, when they have ready work at hand."""
+_GATHERED_WITHIN = 0.005
+"""Seconds in which the pool, about to begin much, may end some of it before the store is told of what has ended."""
 
 
 class Executor:
@@ -72,7 +79,8 @@ class Executor:
         self._demand_changed, self._emit = demand_changed, emit
         self._most = lane.batches * BATCH
         """Claims, and outcomes, in one write."""
-        self._losses = 0
+        self._ahead = Ahead(self._most)
+        self._losses = self._turns = 0
         self._beaten_at = clock.monotonic()
         self.claiming = True
         """False while draining: nothing more is started."""
@@ -92,7 +100,7 @@ class Executor:
             self._inbox.nudge()  # the one before may have left outcomes in the pool, of which it had been told
             while True:
                 self._come_to_rest()
-                batch = await self._inbox.receive(self._until_heartbeat())
+                batch = await self._inbox.receive(self._patience())
                 self._at_work = True
                 await self._turn(await self._with_more(batch or await self._answer()))
 
@@ -122,20 +130,34 @@ class Executor:
 
         Then one transaction records what has ended and claims what follows.
         """
-        if not self._demand.hot:
+        if not self._demand.hot and not self._demand.drawn:
             return []
         # First of all the runs of the same turn end as well: asked for at the first end, the rest would come too late.
         batch = await self._inbox.receive(0)
+        if self._demand.drawn:
+            return batch or await self._gather()
         self._publish()
         for _ in range(_ANSWERED_WITHIN):
             batch = batch or await self._inbox.receive(0)
         return batch or []
 
+    async def _gather(self) -> Sequence[PlacedEvent]:
+        """Let the pool get on, while it is about to begin more than it has ended: half of all is a good write."""
+        until = self._clock.monotonic() + _GATHERED_WITHIN
+        batch: Sequence[PlacedEvent] | None = None
+        for _ in range(self._lane.batches):
+            if batch or not self._pool.has_more_to_begin() or self._clock.monotonic() > until:
+                break
+            batch = await self._inbox.receive(0)
+        return batch or []
+
     async def _turn(self, batch: Sequence[PlacedEvent]) -> None:
         await self._until_offer_is_answered()
+        await self._give_back_what_waits()
         outcomes = self._pool.outcomes(self._most)
         items, free = self._wanted(batch)
         refilled = self._refill(batch, items, free)
+        drawn = self._draw(items, free)
         if outcomes or items or free:
             rooms = self._rooms()
             started = await self._write(outcomes, items, free, rooms)
@@ -148,10 +170,12 @@ class Executor:
                 self._inbox.nudge()
         for event in batch:
             self._demand.settle(event.queue, _slots_of(event))
+        for queue, count in drawn.items():
+            self._demand.settle(queue, count)
         if self._heartbeat_is_due():
             await self._beat()
         self._publish()
-        if len(outcomes) == self._most and self._pool.outcomes(1):
+        if self._has_slots_to_draw_for() or (len(outcomes) == self._most and self._pool.outcomes(1)):
             self._inbox.nudge()  # others have their turn first
 
     def _wanted(self, batch: Sequence[PlacedEvent]) -> tuple[list[str], dict[str, int]]:
@@ -202,6 +226,70 @@ class Executor:
         for queue in not_dry:
             if not self._task_slots.remembers(queue):  # others were before them
                 self._demand.want(queue, self._clock.now())
+
+    # ---- what is asked for without being told to
+
+    def _draw(self, items: Sequence[str], free: dict[str, int]) -> dict[str, int]:
+        """Ask for as much as there is room for of the queues that have more. Gives what is asked for."""
+        drawn: dict[str, int] = {}
+        left = self._most - len(items) - sum(free.values())
+        for queue, room in self._drawable():
+            if count := min(room, left):
+                drawn[queue] = count
+                left -= count
+                free[queue] = free.get(queue, 0) + count
+                self._demand.sent(queue, count)
+        return drawn
+
+    def _has_slots_to_draw_for(self) -> bool:
+        """What is claimed ahead alone is not worth a transaction: it goes with the next outcomes."""
+        free, under_way = self._slots.free, self._demand.under_way
+        return any(free(queue, self._pool) > under_way(queue) for queue in self._demand.drawn)
+
+    def _drawable(self) -> Iterator[tuple[str, int]]:
+        """The queues of which more is asked for now, with how much; each time another one is the first."""
+        if not self._may_claim() or not self._may_draw():
+            self._demand.drawn.clear()
+        queues = sorted(self._demand.drawn)
+        self._turns += 1
+        for index in range(len(queues)):
+            queue = queues[(index + self._turns) % len(queues)]
+            room = self._slots.free(queue, self._pool, self._ahead.of(queue)) - self._demand.under_way(queue)
+            if room > 0:
+                yield queue, room
+
+    def _may_draw(self) -> bool:
+        """Not where another limit than a queue's has to be kept, and not from a store that answers at once."""
+        return not self._lane.is_direct and self._slots.limit is None and not self._task_slots.are_used
+
+    def _take_stock(self, asked: Iterable[str], dry: Collection[str]) -> None:
+        """The store has answered, and its claims are not in the pool yet."""
+        waited, took = self._pool.take_stock()
+        now = self._clock.monotonic()
+        for queue in asked:
+            if queue in dry or queue in self._demand.overdue or not self._may_draw():
+                self._demand.drawn.discard(queue)
+                self._ahead.rest(queue)
+                continue
+            self._demand.drawn.add(queue)
+            waiting = self._pool.ahead(queue)
+            self._ahead.learn(
+                queue,
+                self._slots.of(queue),
+                now,
+                waiting=waiting,
+                waited=waited.get(queue, 0.0),
+                took=took.get(queue),
+            )
+
+    async def _give_back_what_waits(self) -> None:
+        """What has waited for a slot for too long is given back: other nodes may have room, or worthier work."""
+        now = self._clock.monotonic()
+        for queue, since in self._pool.ahead_since().items():
+            if now - since >= LONGEST_WAIT:
+                self._ahead.gave_back(queue, now)
+                while self._pool.give_back_ahead(queue, BATCH):
+                    await checkpoint()
 
     def _rooms(self) -> Sequence[TaskRoom]:
         return self._task_slots.rooms(self._running_tasks()) if self._task_slots.are_used else ()
@@ -310,6 +398,8 @@ class Executor:
             await self._record_one_by_one(outcomes)
             self._demand.unknown_work = True  # what was to start is left for later
             return Started()
+        if free:
+            self._take_stock(free, started.dry)
         await self._recorded(outcomes, finished)
         await self._launch(started)
         return started
@@ -397,6 +487,15 @@ class Executor:
         )
 
     # ---- signs of life
+
+    def _patience(self) -> float | None:
+        """Until the next heartbeat, or until something has waited for a slot for too long."""
+        until = self._until_heartbeat()
+        since = self._pool.ahead_since()
+        if not since:
+            return until
+        late = max(0.0, min(since.values()) + LONGEST_WAIT - self._clock.monotonic())
+        return late if until is None else min(until, late)
 
     def _until_heartbeat(self) -> float | None:
         if self._heartbeat is None or not self._pool.busy_queues():

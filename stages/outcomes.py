@@ -136,10 +136,16 @@ class OutcomeMaker:
         """Somebody else shall run it, at once."""
         return self._follow(claim, Ending.GIVEN_BACK, at, at)
 
+    def unbegun(self, claim: Claim, at: Instant) -> Outcome:
+        """The same of what was not begun: its `start_by` is judged again."""
+        outcome = self.given_back(claim, at)
+        outcome.unbegun = True
+        return outcome
+
     def withdrawn(self, claim: Claim, ending: Ending, at: Instant, reason: str) -> Outcome:
         """It was not begun."""
         if ending is Ending.GIVEN_BACK:
-            return self.given_back(claim, at)
+            return self.unbegun(claim, at)
         return self._outcome(claim, ending, at, storable(reason))
 
     def _signalled(self, claim: Claim, signal: Snooze | Cancel, at: Instant) -> Outcome:

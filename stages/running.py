@@ -55,6 +55,7 @@ class Run:
         "_desk",
         "_resting",
         "_taken_progress",
+        "ahead_since",
         "alive_at",
         "claim",
         "conclusion",
@@ -90,6 +91,8 @@ class Run:
         self._desk = desk
         self._counted = True
         self._resting = 0
+        self.ahead_since: float | None = None
+        """While it waits for a slot: since when, on the monotonic clock."""
         # For the pool.
         self.stop: Stop | None = None
         self.noticed = False
@@ -255,6 +258,11 @@ class Run:
         if self._counted:
             self._counted = False
             self._clock.activity.ended()
+
+    def wait_for_slot(self, now: float) -> None:
+        """It was claimed ahead. What it waits for is the end of other runs, which are counted."""
+        self.ahead_since = now
+        self._counted = False
 
     def wake(self) -> None:
         """It has something to do again."""

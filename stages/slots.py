@@ -1,8 +1,8 @@
 """Slots: how many tasks may run at once, per queue, per task and together. Pure arithmetic over what the pool says.
 
-A slot is taken from the claim to the end of the task. A claim also needs a place for its outcome: running and
-unrecorded together are at most twice the concurrency, so that a store that is slow to take outcomes slows claiming,
-not the tasks.
+A slot is taken from the claim to the end of the task, or, by what was claimed ahead (`ahead.py`), from the end of an
+earlier one. A claim also needs a place for its outcome: claimed and unrecorded together are at most twice what may be
+claimed, so that a store that is slow to take outcomes slows claiming, not the tasks.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ class PoolCounts(Protocol):
         """Slots of the queue that are taken."""
         ...
 
+    def ahead(self, queue: str) -> int:
+        """Claims of the queue that wait for one of its slots."""
+        ...
+
     def unrecorded(self, queue: str) -> int:
         """Ended tasks of the queue whose outcome the store has not taken yet."""
         ...
@@ -41,12 +45,14 @@ class QueueLevel:
 
     name: str
     busy: int
-    """Slots taken: claimed or running."""
+    """Slots taken: running, or about to."""
     slots: int
     unrecorded: int
     """Ended, and the store does not know it yet."""
     credit: int
     """How many more the stages above may send."""
+    ahead: int = 0
+    """Claimed beyond the slots: they wait for the end of those in them, for some tens of milliseconds at most."""
 
 
 class Slots:
@@ -67,11 +73,11 @@ class Slots:
         """The concurrency of a queue."""
         return self.queues.get(queue, self.concurrency)
 
-    def free(self, queue: str, pool: PoolCounts) -> int:
-        """How many more of this queue may be claimed now."""
-        concurrency = self.of(queue)
-        busy = pool.busy(queue)
-        return max(0, min(concurrency - busy, 2 * concurrency - busy - pool.unrecorded(queue)))
+    def free(self, queue: str, pool: PoolCounts, ahead: int = 0) -> int:
+        """How many more of this queue may be claimed now, so many ahead of its slots included."""
+        may_be_claimed = self.of(queue) + ahead
+        claimed = pool.busy(queue) + pool.ahead(queue)
+        return max(0, min(may_be_claimed - claimed, 2 * may_be_claimed - claimed - pool.unrecorded(queue)))
 
     def free_in_all(self, pool: PoolCounts) -> int:
         """How many more of all queues together may be claimed now."""

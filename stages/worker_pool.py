@@ -3,9 +3,10 @@
 Long-lived workers take claims from one deque, run after run, without a task spawned for any: what never suspends is
 carried through by a single worker, and only when a run does suspend is another one woken. Plain functions run in
 daemon threads and occupy no worker. The pool is not restarted with the stages: a stage that crashed finds here what
-still runs and what has ended meanwhile. It knows tasks and claims; it knows no store, no credits and no queue's limit.
+still runs and what has ended meanwhile. It knows tasks, claims, and how many slots a queue has; it knows no store and
+no credits. What is submitted beyond the slots of its queue, claimed ahead, waits in line until a run of it ends.
 
-    submit ─▶ waiting ─▶ a worker, or a thread ─▶ outcome ─▶ outcomes() ─▶ acknowledge
+    submit ─▶ (in line ─▶) waiting ─▶ a worker, or a thread ─▶ outcome ─▶ outcomes() ─▶ acknowledge
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class PoolStatistics:
     running: int
     """Begun and not ended."""
     waiting: int
-    """Claimed and not begun."""
+    """Claimed and not begun, those claimed ahead of their slots included."""
     unrecorded: int
     """Ended, and the store does not know it yet."""
     threads: int
@@ -130,6 +131,7 @@ class WorkerPool:
         abandoned_limit: int = 16,
         desk: FinishDesk | None = None,
         hook_grace: float = 5.0,
+        slots: Callable[[str], int] | None = None,
     ) -> None:
         self.on_ended: Callable[[], None] = _nobody
         """Called when there is an outcome to read, and not again until `outcomes` has been read."""
@@ -140,6 +142,8 @@ class WorkerPool:
         self._abandoned_limit = abandoned_limit
         self._desk = desk
         self._hook_grace = hook_grace
+        self._slots = slots
+        """Of a queue; None: no more is submitted than there are."""
         self._threads_limit = threads
         self._threads = ThreadPool("clepsydra-task", threads)
         self._in_threads = 0
@@ -148,6 +152,11 @@ class WorkerPool:
         self._runs: dict[str, Run] = {}
         self._waiting: deque[Run] = deque()
         self._busy: dict[str, int] = {}
+        self._lines: dict[str, deque[Run]] = {}
+        """What waits for a slot, per queue; also those that ended so and have not been passed over yet."""
+        self._in_line: dict[str, int] = {}
+        self._waited: dict[str, float] = {}
+        self._took: dict[str, tuple[int, Micros]] = {}
         self._outbox: dict[str, tuple[Outcome, Claim]] = {}
         self._unrecorded: dict[str, int] = {}
         self._told = False
@@ -184,14 +193,19 @@ class WorkerPool:
     def submit(self, claims: Sequence[Claim]) -> None:
         """Run these; ids that are in the pool already are passed over."""
         runs, outbox, busy, clock, desk, added = self._runs, self._outbox, self._busy, self._clock, self._desk, 0
+        slots = self._slots
         for claim in claims:
             attempt_id = claim.attempt_id
             if attempt_id in runs or attempt_id in outbox:
                 continue
             runs[attempt_id] = run = Run(claim, clock, desk)
-            self._waiting.append(run)
             queue = claim.work.queue
-            busy[queue] = busy.get(queue, 0) + 1
+            taken = busy.get(queue, 0)
+            if slots is not None and taken >= slots(queue):
+                self._line_up(run, queue)
+                continue
+            self._waiting.append(run)
+            busy[queue] = taken + 1
             added += 1
         if added:
             clock.activity.began(added)
@@ -226,6 +240,46 @@ class WorkerPool:
     def busy(self, queue: str) -> int:
         """How many slots of a queue are taken: claimed, not ended."""
         return self._busy.get(queue, 0)
+
+    def ahead(self, queue: str) -> int:
+        """How many claims of a queue wait for one of its slots."""
+        return self._in_line.get(queue, 0)
+
+    def ahead_since(self) -> dict[str, float]:
+        """Since when the first has waited for a slot, of every queue in which one does, on the monotonic clock."""
+        since: dict[str, float] = {}
+        for queue, line in self._lines.items():
+            while line[0].over:
+                line.popleft()
+            since[queue] = line[0].ahead_since or 0.0
+        return since
+
+    def give_back_ahead(self, queue: str, limit: int) -> int:
+        """Give back the last few of those that wait for a slot of this queue. Gives how many that were."""
+        line, count = self._lines.get(queue, deque[Run]()), 0
+        while line and count < limit:
+            run = line.pop()
+            if not run.over:
+                self._record(run, self._maker.unbegun(run.claim, self._clock.now()))
+                count += 1
+        return count
+
+    def has_more_to_begin(self) -> bool:
+        """Whether more is about to begin, or follows that, than has ended and is not recorded."""
+        return bool(self._waiting) and len(self._waiting) + sum(self._in_line.values()) > len(self._outbox)
+
+    def take_stock(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Of each queue since the last time: how long the last one waited for a slot, and the mean length of the runs
+        that have ended, in seconds. Nothing is known of a queue of which none did.
+        """
+        waited, took = self._waited, self._took
+        self._waited, self._took = {}, {}
+        return waited, {queue: length / count / SECOND for queue, (count, length) in took.items()}
+
+    def slots_changed(self) -> None:
+        """There may be more of them than before."""
+        for queue in list(self._lines):
+            self._admit(queue)
 
     def unrecorded(self, queue: str) -> int:
         """How many have ended whose outcome is not acknowledged."""
@@ -289,7 +343,8 @@ class WorkerPool:
     def _withdraw_all(self, where: Callable[[Claim], bool], ending: Ending, reason: str) -> list[str]:
         chosen = [run for run in self._runs.values() if run.started_at is None and where(run.claim)]
         for run in chosen:
-            self._record(run, self._maker.withdrawn(run.claim, ending, self._clock.now(), reason))
+            if not run.over:  # it may have been its turn meanwhile, and too late for it
+                self._record(run, self._maker.withdrawn(run.claim, ending, self._clock.now(), reason))
         return [run.attempt_id for run in chosen]
 
     def give_back_waiting(self) -> None:
@@ -638,7 +693,7 @@ class WorkerPool:
         if begun and self._has_hooks(run):
             return  # the worker that takes it finds it stopped, and calls them
         if stop.kind is StopKind.INTERRUPT and not begun:
-            self._record(run, self._maker.given_back(run.claim, now))
+            self._record(run, self._maker.unbegun(run.claim, now))
         else:
             self._record(run, self._maker.stopped(run.claim, stop, now))
 
@@ -684,7 +739,13 @@ class WorkerPool:
         run.over = True
         self._ended += 1
         del self._runs[attempt_id]
-        _take_one(self._busy, queue)
+        if run.ahead_since is not None:
+            self._leave_line(queue)
+        else:
+            _take_one(self._busy, queue)
+            if self._slots is not None:
+                self._note_length(queue, run, outcome)
+                self._admit(queue)
         self._outbox[attempt_id] = (outcome, claim)
         self._unrecorded[queue] = self._unrecorded.get(queue, 0) + 1
         if work.timeout is not None:
@@ -699,6 +760,43 @@ class WorkerPool:
             self._all_ended.set()
             self._all_ended = None
         run.rest()  # last: until here a virtual clock must wait
+
+    # ---- Slots
+
+    def _line_up(self, run: Run, queue: str) -> None:
+        run.wait_for_slot(self._clock.monotonic())
+        self._lines.setdefault(queue, deque()).append(run)
+        self._in_line[queue] = self._in_line.get(queue, 0) + 1
+
+    def _leave_line(self, queue: str) -> None:
+        _take_one(self._in_line, queue)
+        if queue not in self._in_line:
+            del self._lines[queue]
+
+    def _admit(self, queue: str) -> None:
+        """The next in line take the slots that are free."""
+        assert self._slots is not None
+        while queue in self._lines and self._busy.get(queue, 0) < self._slots(queue):
+            run = self._lines[queue].popleft()
+            if run.over:
+                continue
+            if run.claim.work.start_by is not None and _is_too_late(run.claim, now := self._clock.now()):
+                self._record(run, self._maker.unbegun(run.claim, now))
+                continue
+            self._leave_line(queue)
+            if queue not in self._lines:
+                assert run.ahead_since is not None
+                self._waited[queue] = self._clock.monotonic() - run.ahead_since
+            run.ahead_since = None
+            self._busy[queue] = self._busy.get(queue, 0) + 1
+            self._waiting.append(run)
+            run.wake()
+            self._keep_going()
+
+    def _note_length(self, queue: str, run: Run, outcome: Outcome) -> None:
+        if run.started_at is not None:
+            count, length = self._took.get(queue, (0, 0))
+            self._took[queue] = count + 1, length + max(0, outcome.at - run.started_at)
 
     # ---- Plain functions
 
@@ -851,6 +949,12 @@ def _finish_that_stands(run: Run, finish: Outcome, late: Outcome) -> Outcome:
     elif late.result not in (None, finish.result):
         log.warning("%r has finished in its own transaction; what it returned afterwards is not its result", run)
     return finish
+
+
+def _is_too_late(claim: Claim, now: Instant) -> bool:
+    """Whether it was not to start any more while it waited for a slot: that is the store's to judge."""
+    start_by = claim.work.start_by
+    return start_by is not None and claim.attempt == 1 and now > claim.due_at + start_by
 
 
 def _facts(run: Run) -> dict[str, Any]:

@@ -173,6 +173,8 @@ class _Desk:
         if outcome.error is not None:
             row.error = outcome.error
         follows = row.attempt + 1 if outcome.ending is Ending.RETRY else row.attempt
+        if outcome.unbegun and row.job_id is None and row.attempt == 1 and row.first_started_at == row.started_at:
+            row.first_started_at, row.occupies = None, False  # it has no verdict, and its `start_by` still counts
         try_again(row, outcome.next_attempt_id, outcome.not_before, follows, self.jobs.get(row.job_id or ""))
         self._note_follower(row)
 

@@ -618,7 +618,10 @@ class ExecutionStorage(Protocol):
         ...
 
     def finish(self, outcomes: Sequence[Outcome], now: Instant) -> Finished:
-        """Record how attempts ended, fenced by attempt and node; lets go in the same transaction what overlap held."""
+        """Record how attempts ended, fenced by attempt and node; lets go in the same transaction what overlap held.
+
+        What was enqueued, given back and not begun (`unbegun`) counts as never started: its `start_by` is judged again.
+        """
         ...
 
     def cancel_executions(self, where: ExecutionFilter, now: Instant) -> Sequence[Cancelled]:

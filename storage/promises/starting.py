@@ -162,7 +162,9 @@ def what_an_exhausted_job_has_fired_still_runs(world: World) -> None:
 
 @promise("OR35")
 def work_that_could_not_start_by_its_time_is_expired(world: World) -> None:
-    """`start_by` is the last moment to start, enqueued or fired; a retry is not held to it."""
+    """`start_by` is the last moment to start, enqueued or fired. A retry is not held to it, but what was enqueued and
+    given back without having begun.
+    """
     record = world.put(a_job(start_by=10))
     fired = world.fire(record, T0 + MINUTE)
     enqueued = world.enqueue(start_by=T0 + MINUTE)
@@ -179,6 +181,12 @@ def work_that_could_not_start_by_its_time_is_expired(world: World) -> None:
     assert [claim.execution_id for claim in late.claims] == [retried.execution_id]
     assert (world.state(fired), world.verdict(fired)) == (State.EXPIRED, Kind.EXPIRED)
     assert (world.state(enqueued), world.verdict(enqueued)) == (State.EXPIRED, None)
+    unbegun = world.claim(world.enqueue(start_by=T0 + MINUTE), T0 + MINUTE)
+    world.finish(unbegun, Ending.GIVEN_BACK, T0 + MINUTE, unbegun=True)
+    world.finish(late.claims[0], Ending.GIVEN_BACK, T0 + MINUTE + 1, unbegun=True)
+    again = world.start(unbegun.execution_id, retried.execution_id, now=T0 + MINUTE + 2)
+    assert world.state(unbegun.execution_id) is State.EXPIRED
+    assert [claim.execution_id for claim in again.claims] == [retried.execution_id]
     on_time = world.enqueue(start_by=T0 + MINUTE)
     world.claim(on_time, T0 + MINUTE)
     world.check_law_1()

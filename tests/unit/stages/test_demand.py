@@ -17,3 +17,14 @@ def test_a_promise_made_while_an_earlier_one_of_the_same_mark_ends_is_kept() -> 
     assert list(demand.promised) == ["writer"]
     demand.drop_promises(dict(demand.promised))
     assert demand.promised == {}
+
+
+def test_the_executor_asks_by_itself_only_where_no_job_is_due() -> None:
+    demand = Demand()
+    demand.drawn = {"mail", "bulk"}
+
+    demand.note_overdue(["mail"])
+
+    assert (demand.drawn, demand.overdue) == ({"bulk"}, {"mail"})
+    demand.restarted()
+    assert demand.drawn == set()

@@ -270,6 +270,144 @@ async def test_slots_and_outcomes_are_counted_by_queue() -> None:
         assert it.pool.known_attempts() == set()
 
 
+class Crowd:
+    """Tasks of all sorts, each in the queue of its name, counted."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, int] = {"quick": 0, "yields": 0, "rests": 0, "plain": 0}
+        self.most = dict(self.running)
+        self.begun: dict[str, list[str]] = {queue: [] for queue in self.running}
+        self.lock = threading.Lock()
+
+    def enter(self) -> None:
+        run = current_execution()
+        with self.lock:
+            self.begun[run.queue].append(run.id)
+            self.running[run.queue] += 1
+            self.most[run.queue] = max(self.most[run.queue], self.running[run.queue])
+
+    def leave(self) -> None:
+        with self.lock:
+            self.running[current_execution().queue] -= 1
+
+    async def quick(self) -> None:
+        self.enter()
+        self.leave()
+
+    async def yields(self) -> None:
+        self.enter()
+        await checkpoint()
+        self.leave()
+
+    async def rests(self) -> None:
+        self.enter()
+        await current_execution().sleep(0.01)
+        self.leave()
+
+    def plain(self) -> None:
+        self.enter()
+        self.leave()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_never_do_more_runs_of_a_queue_run_at_once_than_it_has_slots(seed: int) -> None:
+    crowd, random = Crowd(), Random(seed)
+    slots = {queue: random.choice([1, 2, 7]) for queue in crowd.running}
+    submitted: dict[str, list[str]] = {queue: [] for queue in slots}
+    async with bench(crowd.quick, crowd.yields, crowd.rests, crowd.plain, slots=slots.__getitem__) as it:
+        for _ in range(10):
+            claims = [it.claim(queue, queue=queue) for queue in random.choices(list(slots), k=40)]
+            for claim in claims:
+                submitted[claim.work.queue].append(claim.execution_id)
+            it.submit(*claims)
+            assert all(it.pool.busy(queue) <= most for queue, most in slots.items())
+            for _ in range(random.randrange(4)):
+                await checkpoint()
+        done = anyio.Event()
+
+        async def wait_idle() -> None:
+            await it.pool.wait_idle()
+            done.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait_idle)
+            await it.clock.pass_until(done)
+
+        assert all(crowd.most[queue] <= most for queue, most in slots.items())
+        assert (crowd.most["yields"], crowd.most["rests"]) == (slots["yields"], slots["rests"])
+        assert all(sorted(crowd.begun[queue]) == sorted(submitted[queue]) for queue in slots)
+        assert all(crowd.begun[queue] == submitted[queue] for queue in ("quick", "yields", "rests"))
+        assert it.pool.ahead_since() == {}
+        assert len(await it.outcomes()) == 400
+
+
+def one_slot(_: str) -> int:
+    return 1
+
+
+async def test_more_slots_are_taken_at_once_and_fewer_only_as_runs_end() -> None:
+    slots = {"default": 1}
+    async with bench(wait_for_ever, slots=slots.__getitem__) as it:
+        ids = it.submit(*(it.claim(wait_for_ever) for _ in range(5)))
+        assert (it.pool.busy("default"), it.pool.ahead("default")) == (1, 4)
+
+        slots["default"] = 3
+        it.pool.slots_changed()
+        assert (it.pool.busy("default"), it.pool.ahead("default")) == (3, 2)
+        slots["default"] = 2
+        it.cancel(ids[0])
+        assert (it.pool.busy("default"), it.pool.ahead("default")) == (2, 2)
+        it.cancel(ids[1])
+        assert (it.pool.busy("default"), it.pool.ahead("default")) == (2, 1)
+        for attempt_id in ids:
+            it.cancel(attempt_id)
+        assert it.pool.busy_queues() == {"default": 0}
+
+
+async def test_what_waits_for_a_slot_is_withdrawn_cancelled_or_given_back_without_freeing_one() -> None:
+    async with bench(wait_for_ever, slots=one_slot) as it:
+        runs, *line = it.submit(*(it.claim(wait_for_ever) for _ in range(7)))
+        await until(lambda: it.pool.statistics().running == 1)
+
+        it.cancel(line[0])
+        it.pool.withdraw(lambda claim: claim.attempt_id == line[1])
+        assert (it.pool.give_back_ahead("default", 3), it.pool.ahead("default")) == (3, 1)
+
+        assert (it.pool.busy("default"), it.pool.statistics().waiting) == (1, 1)
+        endings = {outcome.attempt_id: (outcome.ending, outcome.unbegun) for outcome in it.pool.outcomes(10)}
+        assert endings == {
+            line[0]: (Ending.CANCELLED, False),
+            line[1]: (Ending.CANCELLED, False),
+            **dict.fromkeys(line[3:], (Ending.GIVEN_BACK, True)),
+        }
+        it.cancel(runs)
+        await until(lambda: it.pool.running()[line[2]].started_at is not None)
+        it.cancel(line[2])
+        await it.outcomes()
+
+
+async def test_what_waits_for_a_slot_holds_no_clock_and_is_not_begun_too_late() -> None:
+    begun: list[float] = []
+
+    async def rest() -> None:
+        begun.append(it.clock.monotonic())
+        await current_execution().sleep(2)
+
+    async with bench(rest, slots=one_slot) as it:
+        it.submit(it.claim(rest), it.claim(rest, start_by=SECOND), it.claim(rest), it.claim(rest, start_by=9 * SECOND))
+        since = it.pool.ahead_since()["default"]
+
+        await it.clock.advance(10)
+
+        assert [at - since for at in begun] == [0, 2, 4]
+        outcomes = await it.outcomes()
+        assert [outcome.ending for outcome in outcomes].count(Ending.SUCCEEDED) == 3
+        (late,) = [outcome for outcome in outcomes if outcome.ending is Ending.GIVEN_BACK]
+        assert (late.execution_id, late.unbegun) == ("execution-2", True)
+        waited, took = it.pool.take_stock()
+        assert (waited, took) == ({"default": 4.0}, {"default": 2.0})
+
+
 async def test_outcomes_are_kept_in_order_until_they_are_acknowledged() -> None:
     async with bench(nothing) as it:
         ids = it.submit(*(it.claim(nothing) for _ in range(3)))
