@@ -217,6 +217,7 @@ BARS = [
         beside="APScheduler 3.11, crons by the minute",
         group="memory",
     ),
+    Bar(measure=MEMORY, of="clepsydra, crons by the minute", at_most=3700 / 5, group="memory"),
     Bar(measure=MEMORY, at_most=3700 / 5, group="SQLite"),
     Bar(measure=READY, at_most=5, than=READING, group="SQLite"),
 ]

@@ -7,7 +7,8 @@ own, and something that is there around all of its rounds, such as a server.
 
 A peer that is not to be had is reported with the reason, and so is one that has not ended within the patience of the
 question: it is not asked for that size again, nor for a larger one. What fails is reported as well, and the script's
-exit code is 1 then. With `--within` there are as many rounds as there is time for, of each size at least one. A run of
+exit code is 1 then. With `--within` there are as many rounds as there is time for, of each size at least one; with
+`--rounds-of 100000=1` a size has fewer than the others. A run of
 everything is published in docs/performance/; one of a part only where `--results` says.
 """
 
@@ -142,7 +143,7 @@ def groups(
         return
     asked.patience = options.patience
     whole = options.rounds >= rounds and options.size == sizes
-    whole = whole and not (options.group or options.contender or options.within)
+    whole = whole and not (options.group or options.contender or options.within or options.rounds_of)
     folder = Path(options.results) if options.results else published.FOLDER if whole else None
     try:
         sys.exit(_run(asked, options, folder))
@@ -154,6 +155,9 @@ def _options(asked: Question) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=asked.title)
     parser.add_argument("--size", type=_positive, nargs="+", default=list(asked.sizes))
     parser.add_argument("--rounds", type=_positive, default=asked.rounds)
+    parser.add_argument(
+        "--rounds-of", type=_rounds_of, nargs="+", default=[], metavar="SIZE=N", help="fewer, of a size"
+    )
     parser.add_argument("--within", type=float, metavar="SECONDS", help="fewer rounds, where there is no time for all")
     parser.add_argument("--patience", type=float, metavar="SECONDS", default=asked.patience, help="with one of them")
     parser.add_argument("--group", choices=sorted(asked.groups), action="append", help="these only")
@@ -179,6 +183,11 @@ def _positive(text: str) -> int:
     return number
 
 
+def _rounds_of(text: str) -> tuple[int, int]:
+    size, _, rounds = text.partition("=")
+    return _positive(size), _positive(rounds)
+
+
 def _measured_here(contender: Contender, size: int) -> Mapping[str, float | str]:
     try:
         return dict(contender(size))
@@ -200,14 +209,15 @@ def _run(asked: Question, options: argparse.Namespace, folder: Path | None) -> i
         for group, of in asked.groups.items()
         if not options.group or group in options.group
     }
+    rounds_of = {size: dict(options.rounds_of).get(size, options.rounds) for size in options.size}
     progress = Progress(
         [
             (group, name, size)
             for group, of in chosen.items()
-            for _ in range(options.rounds)
+            for number in range(options.rounds)
             for size in options.size
             for name, each in of.items()
-            if each.takes(size)
+            if number < rounds_of[size] and each.takes(size)
         ]
     )
     measured: list[results.Group] = []
@@ -215,7 +225,7 @@ def _run(asked: Question, options: argparse.Namespace, folder: Path | None) -> i
         with asked.around.get(group, nullcontext)() as note:
             left = began + options.within - time.perf_counter() if options.within else math.inf
             turns = Turns(group, of, progress, asked.patience, time.perf_counter() + left / (len(chosen) - number))
-            taken = turns.take(options.size, options.rounds)
+            taken = turns.take(rounds_of)
         measured.append(
             results.Group(
                 name=group,
@@ -294,10 +304,10 @@ class Turns:
     """When no further round is to begin that would not end by then."""
     taken: results.Taken = field(factory=results.Taken)
 
-    def take(self, sizes: Sequence[int], rounds: int) -> results.Taken:
-        """Each once in a round, A B A B."""
-        for number in range(rounds):
-            for size in sizes:
+    def take(self, rounds_of: Mapping[int, int]) -> results.Taken:
+        """Each once in a round, A B A B, as many rounds as its size has."""
+        for number in range(max(rounds_of.values())):
+            for size in [size for size, rounds in rounds_of.items() if number < rounds]:
                 names = [name for name, each in self.of.items() if each.takes(size)]
                 if number and not self.progress.ends_by(self.until, [(self.group, name, size) for name in names]):
                     self.progress.done += len(names)

@@ -161,12 +161,23 @@ def test_a_peer_that_does_not_end_is_told_and_asked_no_more(run: Run, tmp_path: 
 
 
 def test_there_are_as_many_rounds_as_there_is_time_for(run: Run, tmp_path: Path) -> None:
-    asked = ["--group", "here", "--contender", "theirs", "--within", "0.001", "--rounds", "3"]
+    asked = ["--group", "here", "--contender", "theirs", "--rounds", "3"]
+    bound = ["--within", "0.001"]
 
-    done = python(str(run.folder / "how_much.py"), *asked, "--results", str(tmp_path))
+    done = python(str(run.folder / "how_much.py"), *asked, *bound, "--results", str(tmp_path))
 
     assert done.returncode == 0, done.stderr
     told = "Rounds, where there was no time for 3: 1 of size 1, 1 of size 100."
+    assert told in (tmp_path / "how_much.md").read_text("utf-8")
+
+
+def test_a_size_may_have_fewer_rounds_than_the_others(run: Run, tmp_path: Path) -> None:
+    asked = ["--group", "here", "--contender", "theirs", "--rounds", "2", "--rounds-of", "100=1"]
+
+    done = python(str(run.folder / "how_much.py"), *asked, "--results", str(tmp_path))
+
+    assert "[5 of 5, " in done.stderr
+    told = "Rounds, where there was no time for 2: 1 of size 100."
     assert told in (tmp_path / "how_much.md").read_text("utf-8")
 
 
