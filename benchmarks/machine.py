@@ -32,10 +32,11 @@ def load() -> str:
 
 
 def commit() -> str:
-    """Of the checkout; `with changes` when it has some that are not committed."""
+    """Of the checkout; `with changes` when it has some that are not committed, other than what was measured."""
     try:
         name = _git("rev-parse", "--short=12", "HEAD")
-        return name + (", with changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
+        changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/performance")
+        return name + (", with changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown: not a checkout"
 
