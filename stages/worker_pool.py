@@ -39,9 +39,9 @@ from ..model.instants import SECOND, Instant, Micros
 from ..model.payload import NO_ARGUMENTS, decode
 from ..model.policies import OnLeaseLost
 from ..model.task import Task
+from ..storage.deadlines import Deadlines
 from ..storage.protocol import Claim
 from ..storage.threads import EventLoopHandle, ThreadPool
-from .deadlines import Deadlines
 from .hooked import Hooked
 from .outcomes import (
     FAILED,
@@ -162,7 +162,7 @@ class WorkerPool:
         self._told = False
         self._all_ended: anyio.Event | None = None
         self._all_recorded: anyio.Event | None = None
-        self._deadlines = Deadlines(clock, self._expire)
+        self._deadlines = Deadlines[str](clock, self._expire)
 
         self._group: TaskGroup | None = None
         self._loop: EventLoopHandle | None = None

@@ -70,6 +70,13 @@ class OneOfMany(Generic[One, Answer]):
         return answer
 
 
+def told(what: str, function: Callable[..., object]) -> str:
+    """A call as messages tell it. Made for a message only: hardly any call needs one."""
+    inner = getattr(function, "func", None) or getattr(function, "many", None) or function
+    # Never its arguments: they may be thousands.
+    return what or f"the store call {getattr(inner, '__qualname__', None) or type(inner).__qualname__}"
+
+
 class Call:
     """A call on its way.
 
@@ -344,7 +351,7 @@ class CallQueue(ABC):
 
     def _hanging(self, call: Call) -> StoreBusy:
         return StoreBusy(
-            f"{call.what}: the store has not answered within {call.patience:g} s; "
+            f"{told(call.what, call.function)}: the store has not answered within {call.patience:g} s; "
             f"the {self.name} thread is left to itself, another one takes over"
         )
 

@@ -27,7 +27,8 @@ from ..model.errors import InvalidArgument, SchedulerNotRunning, StoreBusy, Stor
 from ..model.events import SILENCE, RowQuarantined, StoreDegraded, StoreRecovered, TelemetryEvent
 from ..model.instants import SECOND, Instant
 from ..model.strategies import Node
-from .call_queue import Call, CallQueue, Kind, ReadQueue, WriteQueue
+from .call_queue import Call, CallQueue, Kind, ReadQueue, WriteQueue, told
+from .deadlines import Deadlines
 from .protocol import Quarantined, Storage
 from .threads import EventLoopHandle
 
@@ -99,6 +100,14 @@ class _Order:
     """Of the last try."""
 
 
+class _NotAnswered(Exception):
+    """Its deadline has passed, or else nobody watches over that any more."""
+
+    def __init__(self, overdue: bool) -> None:
+        super().__init__()
+        self.overdue = overdue
+
+
 class StorageLane:
     """Store calls for coroutines: batched, with deadlines, repeated while the store is away.
 
@@ -134,6 +143,10 @@ class StorageLane:
         self._reads = ReadQueue("reader", storage, self._watch, call_deadline, readers)
         self._queues: tuple[CallQueue, ...] = (self._writes, self._reads)
         self._watcher_rests: anyio.Event | None = None
+        self._deadlines = Deadlines[int](clock, self._expire)
+        self._watched: dict[int, Call] | None = None
+        """Calls with a deadline, while the lane runs. One task watches over them all: a scope for each costs more."""
+        self._last_watched = 0
         self._failing: set[CallQueue] = set()
         self._degraded_at = 0.0
         self._contended = 0
@@ -202,7 +215,7 @@ class StorageLane:
         `bring` is asked when the call joins the line for a thread: what it gives goes down behind the call.
         """
         kind = Kind.COMMAND if command else Kind.WORK
-        order = _Order(self._writes, call, kind, what or _name(call), self._call_deadline, counted, bring=bring)
+        order = _Order(self._writes, call, kind, what, self._call_deadline, counted, bring=bring)
         return cast(T, await self._carry_out(order, deadline))
 
     async def read(
@@ -215,7 +228,7 @@ class StorageLane:
         what: str = "",
     ) -> T:
         """As `write`, but beside the writer and in no transaction. Without `retry` every error is raised at once."""
-        order = _Order(self._reads, call, Kind.WORK, what or _name(call), self._call_deadline, counted, retry)
+        order = _Order(self._reads, call, Kind.WORK, what, self._call_deadline, counted, retry)
         return cast(T, await self._carry_out(order, deadline))
 
     async def open(self, node: Node, *, deadline: float = OPEN_DEADLINE, counted: bool = True) -> None:
@@ -239,7 +252,7 @@ class StorageLane:
 
     async def _carry_out(self, order: _Order, deadline: float | None) -> object:
         if self._closed:
-            raise SchedulerNotRunning(f"{order.what}: the store is closed")
+            raise SchedulerNotRunning(f"{told(order.what, order.function)}: the store is closed")
         if self._direct:
             try:
                 return self._call_directly(order)
@@ -249,14 +262,24 @@ class StorageLane:
                 order.error = error
         if deadline is None:
             return await self._insist(order)
+        until = self._clock.monotonic() + deadline
+        if not self._direct and self._watched is not None:
+            try:
+                return await self._call_in_thread(order, until)
+            except _NotAnswered as end:
+                if end.overdue:
+                    raise _busy(order, deadline) from None
+            except StoreError as error:
+                if not (error.transient and order.retry):
+                    raise
+                order.error = error
         result: object = None
-        with self._clock.wake_after(deadline) as waiting:
+        with self._clock.wake_after(until - self._clock.monotonic()) as waiting:
             result = await self._insist(order)
         if waiting.fired:
             self._clock.activity.ended()
         if waiting.expired:
-            tried = "" if order.error is None else f"; the last error: {order.error}"
-            raise StoreBusy(f"{order.what}: not done within {deadline:g} s{tried}") from order.error
+            raise _busy(order, deadline) from order.error
         return result
 
     async def _insist(self, order: _Order) -> object:
@@ -303,21 +326,41 @@ class StorageLane:
         with self._storage.transaction():
             return order.function(self._storage)
 
-    async def _call_in_thread(self, order: _Order) -> object:
+    async def _call_in_thread(self, order: _Order, until: float | None = None) -> object:
         call = Call(order.function, order.kind, order.what, order.patience)
         if self._running:
             self._count_in(call)
         order.queue.submit(call, self._companion(order))
         if self._watcher_rests is not None:
             self._watcher_rests.set()
+        watched = self._watched
         try:
-            await call.done.wait()
+            await (call.done.wait() if until is None else self._wait_until(until, call))
         finally:
             if call.delivered or order.queue.give_up(call):
                 self._count_out(call)
             elif order.queue is self._writes:
                 self.losses += 1
+        if not call.delivered:
+            raise _NotAnswered(overdue=watched is self._watched)
         return call.answer()
+
+    async def _wait_until(self, until: float, call: Call) -> None:
+        """Until it is answered, its deadline has passed, or nobody watches over that."""
+        watched = self._watched
+        assert watched is not None
+        self._last_watched = key = self._last_watched + 1
+        watched[key] = call
+        self._deadlines.arm(key, until)
+        try:
+            await call.done.wait()
+        finally:
+            self._deadlines.disarm(key)
+            del watched[key]
+
+    def _expire(self, key: int) -> None:
+        if self._watched is not None:
+            self._watched[key].done.set()
 
     def _companion(self, order: _Order) -> Call | None:
         bring, order.bring = order.bring, None
@@ -412,7 +455,10 @@ class StorageLane:
                 self._count_queued(queue, self._count_in)
                 queue.start(loop, self._deliver)
             task_status.started()
-            await self._watch_threads()
+            async with anyio.create_task_group() as group:
+                self._watched = {}
+                group.start_soon(self._deadlines.watch)
+                await self._watch_threads()
         finally:
             await self._stop()
 
@@ -458,21 +504,23 @@ class StorageLane:
         if waiting.fired:
             self._watch.activity.ended()
         self._running = False
+        watched, self._watched = self._watched, None
         for queue in self._queues:
             for worker in list(queue.workers):
                 self._deliver(queue, queue.give_up_thread(worker, hanging=False) or (), ())
             self._count_queued(queue, self._count_out)  # nobody works on them: they are at rest
+        for call in (watched or {}).values():
+            call.done.set()  # what has no answer waits by itself from here on
 
     def _count_queued(self, queue: CallQueue, count: Callable[[Call], None]) -> None:
         for call in (*queue.commands, *queue.calls):  # with no thread at work there is nobody to lock out
             count(call)
 
 
+def _busy(order: _Order, deadline: float) -> StoreBusy:
+    tried = "" if order.error is None else f"; the last error: {order.error}"
+    return StoreBusy(f"{told(order.what, order.function)}: not done within {deadline:g} s{tried}")
+
+
 def _close(storage: Storage) -> None:
     storage.close()
-
-
-def _name(function: Callable[..., object]) -> str:
-    inner = getattr(function, "func", None) or getattr(function, "many", None) or function
-    # Never its arguments: they may be thousands, and nobody reads this unless something is wrong.
-    return f"the store call {getattr(inner, '__qualname__', None) or type(inner).__qualname__}"

@@ -1032,6 +1032,34 @@ async def test_a_lane_may_run_again_and_takes_what_was_queued_meanwhile() -> Non
     assert play.store.notes == ["first", "between"]
 
 
+@pytest.mark.parametrize("again", [True, False])
+async def test_who_has_a_deadline_when_the_lane_stops_is_answered_by_its_next_run_or_at_the_deadline(
+    again: bool,
+) -> None:
+    play = Play()
+    gate = Gate("in the thread")
+
+    async with anyio.create_task_group() as callers:
+        async with anyio.create_task_group() as group:
+            await group.start(play.lane.run)
+            play.write(callers, "in the thread", gate, deadline=5)
+            await until(gate.entered.is_set)
+            await play.queue(callers, "behind", deadline=5)
+            group.cancel_scope.cancel()
+            threading.Timer(0.01, gate.opened.set).start()
+        assert play.answers == {"in the thread": "in the thread"}
+        if again:
+            async with play.running():
+                await until(lambda: "behind" in play.answers)
+        else:
+            await play.clock.advance(4.9)
+            assert "behind" not in play.answers
+            await play.clock.advance(0.1)
+
+    assert play.store.notes == (["in the thread", "behind"] if again else ["in the thread"])
+    assert play.answers["behind"] == "behind" if again else isinstance(play.answers["behind"], StoreBusy)
+
+
 def test_a_lane_may_run_again_on_another_loop(anyio_backend_name: str) -> None:
     play = Play()
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from clepsydra.stages.deadlines import Deadlines
+from clepsydra.storage.deadlines import Deadlines
 from clepsydra.testing.clock import VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -19,7 +19,7 @@ class Bench:
     def __init__(self) -> None:
         self.clock = VirtualClock()
         self.log: list[tuple[str, float] | str] = []
-        self.deadlines = Deadlines(self.clock, lambda key: self.log.append((key, self.clock.monotonic())))
+        self.deadlines = Deadlines[str](self.clock, lambda key: self.log.append((key, self.clock.monotonic())))
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Deadlines of what runs: one heap, one task that waits for the first of them, on the injected clock.
+"""Deadlines of what runs, or waits for the store: one heap, one task that waits for the first, on the injected clock.
 
 Deadlines of the event loop's own would cost each run some microseconds, and a virtual clock could not rule them. Who
 has a deadline is a key; what to do when it has passed is the owner's business.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -27,14 +28,17 @@ _STALE_KEPT = 256
 """Entries of the heap that nobody waits for any more, before it is made anew."""
 
 
-class Deadlines:
+Key = TypeVar("Key", str, int)
+
+
+class Deadlines(Generic[Key]):
     """Calls `expired(key)` for each key whose deadline has passed and that was not disarmed before."""
 
-    def __init__(self, clock: Clock, expired: Callable[[str], object]) -> None:
+    def __init__(self, clock: Clock, expired: Callable[[Key], object]) -> None:
         self._clock = clock
-        self._expired = expired
-        self._heap: list[tuple[float, str]] = []
-        self._armed: dict[str, float] = {}
+        self._expired: Callable[[Key], object] = expired
+        self._heap: list[tuple[float, Key]] = []
+        self._armed: dict[Key, float] = {}
         self._news: anyio.Event | None = None
         self._owed = 0
 
@@ -46,7 +50,7 @@ class Deadlines:
         """How many are remembered, with those that were disarmed and not yet forgotten."""
         return len(self._heap)
 
-    def arm(self, key: str, at: float) -> None:
+    def arm(self, key: Key, at: float) -> None:
         """Expire the key at this monotonic time."""
         self._armed[key] = at
         heapq.heappush(self._heap, (at, key))
@@ -57,7 +61,7 @@ class Deadlines:
             self._news.set()
             self._news = None
 
-    def disarm(self, key: str) -> None:
+    def disarm(self, key: Key) -> None:
         """It has ended."""
         self._armed.pop(key, None)
         if len(self._heap) > 2 * len(self._armed) + _STALE_KEPT:
