@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypedDict
+from functools import lru_cache
+from typing import Any, Literal, TypedDict, cast
 
 from ..model.errors import InvalidArgument
 from ..model.execution import Cause
@@ -88,6 +89,8 @@ class EnqueueOptions(TypedDict, total=False):
     on_lease_lost: OnLeaseLost | str
 
 
+_NO_RULES = frozenset(("after", "at", "key", "on_conflict"))
+"""Options that say nothing of how the work is done."""
 _ON_CONFLICT = one_of("on_conflict", ("keep", "replace", "raise"))
 
 
@@ -121,6 +124,23 @@ def new_executions(
 
 
 def _work_of(call: Call, options: EnqueueOptions) -> Work:
+    """Options come again and again, and are checked once. By their types as well: what equals 1 may be no number."""
+    rules = [(name, type(value), value) for name, value in options.items() if name not in _NO_RULES]
+    try:
+        latest = _latest(tuple(rules))
+    except TypeError:  # labels cannot be looked up by
+        return _checked_work(call, options)
+    latest[0] = work = alike(latest[0], call)
+    return work
+
+
+@lru_cache(maxsize=256)
+def _latest(rules: tuple[tuple[str, type, Any], ...]) -> list[Work]:
+    """In a list of one, the work of the latest call under these options; mostly the next is the same."""
+    return [_checked_work(Call("any"), cast(EnqueueOptions, {name: value for name, _, value in rules}))]
+
+
+def _checked_work(call: Call, options: EnqueueOptions) -> Work:
     return make_work(
         call,
         queue=options.get("queue", "default"),

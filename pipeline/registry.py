@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
 from ..model.errors import InvalidArgument, JobExists, UnknownTask
 from ..model.job import Job
+from ..model.payload import NO_ARGUMENTS
 from ..model.policies import Recovery
 from ..model.redeploy import with_recovery
 from ..model.task import Call, Task
@@ -27,6 +28,8 @@ class Registry:
         self.limited: dict[str, Task[..., Any]] = {}
         """Those of a concurrency of their own, by name. Live: the executor looks here."""
         self.jobs: dict[str, Job] = {}
+        self._no_arguments: dict[str, Task[..., Any]] = {}
+        """By name, the tasks that are known to take none."""
 
     def register(
         self,
@@ -88,4 +91,8 @@ class Registry:
         task = self.tasks.get(call.task)
         if task is None:
             raise UnknownTask(call.task, self.tasks)
+        if call.args == NO_ARGUMENTS and self._no_arguments.get(call.task) is task:
+            return
         task.check(call.args)
+        if call.args == NO_ARGUMENTS:
+            self._no_arguments[call.task] = task
