@@ -324,10 +324,12 @@ class Chain:
 
     def work_added(self, queue: str, at: Instant, tasks: Collection[str] = ()) -> None:
         """Somebody has put work into the store, for these tasks. What is full need not be looked for."""
-        if tasks and at <= self.clock.now() and self.task_slots.keep_waiting(tasks, queue, self._running_tasks):
+        ready = at <= self.clock.now()
+        if tasks and ready and self.task_slots.keep_waiting(tasks, queue, self._running_tasks):
             return
         self.demand.want(queue, at)
-        self.news.nudge()
+        if not ready or self.demand.credit(queue):  # else whoever makes room finds it wanted
+            self.news.nudge()
 
     def work_promised(self, mark: str) -> None:
         """A transaction has put work into the store, and will commit or not."""

@@ -312,11 +312,11 @@ class Executor:
         None: it goes the usual way. So it does while this stage is at work, whose next claim may serve more, and where
         jobs are due that have waited for a slot: which of them comes first is for the execution broadcaster to say.
         """
-        if self._at_work or self._offer_answered is not None or queue in self._demand.overdue or not self._may_claim():
+        credit = self._demand.credit(queue)
+        if not credit or self._at_work or self._offer_answered is not None or queue in self._demand.overdue:
             return None
-        free = min(self._slots.free(queue, self._pool), self._slots.free_in_all(self._pool))
-        slots = min(free, self._demand.credit(queue), BATCH)
-        if slots <= 0:
+        slots = min(credit, self._slots.free(queue, self._pool), self._slots.free_in_all(self._pool), BATCH)
+        if not slots or not self._may_claim():
             return None
         self._offer_answered = anyio.Event()
         self._demand.sent(queue, slots)
