@@ -35,7 +35,7 @@ THE_OTHERS = [
     ("drain.py", "SQLite", "bare loop, batches of 64", 100),
     ("drain.py", "PostgreSQL", "bare loop, batches of 64", 100),
     ("pick_up.py", "SQLite", "clepsydra", 2),
-    ("pick_up.py", "SQLite", "clepsydra, elsewhere", 10),
+    ("pick_up.py", "SQLite", "clepsydra, elsewhere", 2),
     ("pick_up.py", "PostgreSQL", "clepsydra", 2),
     ("pick_up.py", "SQLite", "bare loop", 2),
     ("pick_up.py", "PostgreSQL", "bare loop", 2),
