@@ -259,7 +259,7 @@ async def test_a_start_that_fails_for_good_restarts_the_executor_and_not_the_enq
 async def test_while_others_have_waited_for_a_slot_the_usual_order_decides(on_sqlite: Watched) -> None:
     world = World(storage=on_sqlite.storage, stages=slots(1))
     async with at_rest(world, on_sqlite) as scheduler:
-        chain_of(scheduler).demand.overdue = ["default"]
+        chain_of(scheduler).demand.overdue = {"default"}
         await scheduler.enqueue(world.tasks["note"].call())
         assert on_sqlite.flushes == [["add_executions"]]
         await world.clock.settle()

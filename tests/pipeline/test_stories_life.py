@@ -142,7 +142,7 @@ async def test_a_shutdown_gives_back_what_the_store_has_started_and_not_said_yet
 
     async with anyio.create_task_group() as group, world.scheduler() as scheduler:
         chain = chain_of(scheduler)
-        chain.demand.overdue = () if with_its_enqueue else ("default",)
+        chain.demand.overdue = set() if with_its_enqueue else {"default"}
         stop = chain.stop_claiming
 
         def stop_and_tell() -> None:
