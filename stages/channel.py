@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from itertools import accumulate, takewhile
 from typing import Generic, TypeVar
 
 import anyio
@@ -166,12 +167,18 @@ class Channel(Generic[T]):
             self._clock.activity.ended()
 
 
+def _one(_: object) -> int:
+    return 1
+
+
 class Outbox(Generic[T]):
     """What a stage has to send: goes out in batches as far as there is room, the rest waits for the next time."""
 
-    def __init__(self, channel: Channel[list[T]], batch: int) -> None:
+    def __init__(self, channel: Channel[list[T]], batch: int, size_of: Callable[[T], int] = _one) -> None:
         self._channel = channel
         self._batch = batch
+        self._size_of = size_of
+        """How much of a batch an item is."""
         self._waiting: list[T] = []
 
     def __len__(self) -> int:
@@ -183,5 +190,13 @@ class Outbox(Generic[T]):
 
     def flush(self) -> None:
         """Send what there is room for."""
-        while self._waiting and self._channel.send_nowait(self._waiting[: self._batch]):
-            del self._waiting[: self._batch]
+        while self._waiting:
+            count = self._count_in_batch()
+            if not self._channel.send_nowait(self._waiting[:count]):
+                return
+            del self._waiting[:count]
+
+    def _count_in_batch(self) -> int:
+        """How many of the items are one batch: one at least."""
+        sizes = accumulate(map(self._size_of, self._waiting))
+        return max(1, sum(1 for _ in takewhile(lambda size: size <= self._batch, sizes)))

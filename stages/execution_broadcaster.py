@@ -24,6 +24,7 @@ from ..model.filters import ExecutionFilter, JobFilter, Order
 from ..model.ids import IdMaker
 from ..model.instants import LAST, MILLISECOND, SECOND, Instant
 from ..model.job import JobRecord, JobState
+from ..model.strategies import Local
 from ..storage.joining import joining
 from ..storage.lane import StorageLane
 from ..storage.protocol import Fire, Fired, Refusal, Settle, Settlement, Storage
@@ -32,6 +33,7 @@ from .demand import Demand
 from .messages import (
     DueEvent,
     ExecutionDue,
+    ExecutionsDue,
     JobAdded,
     JobEvent,
     JobNews,
@@ -41,6 +43,7 @@ from .messages import (
     SnapshotBegun,
     SnapshotEnded,
     WorkReady,
+    size_of,
 )
 from .misfire import Entry, judge
 from .stored_work import StoredWork
@@ -62,7 +65,7 @@ class ExecutionBroadcaster:
     """Fires what is due.
 
     Receives  JobNews
-    Sends     ExecutionDue, PlacementWanted, WorkReady
+    Sends     ExecutionsDue, ExecutionDue, PlacementWanted, WorkReady
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class ExecutionBroadcaster:
         settled: Callable[[Iterable[str]], None],
         emit: events.Emitter,
     ) -> None:
-        self._inbox, self._outbox = inbox, Outbox(outlet, batch)
+        self._inbox, self._outbox = inbox, Outbox(outlet, batch, size_of)
         self._lane, self._clock, self._demand = lane, clock, demand
         self._most = lane.batches * batch
         """Fires, and slots for what is stored, in one turn."""
@@ -299,15 +302,18 @@ class ExecutionBroadcaster:
         await self._after(answer, now)
 
     def _take_answer(self, judged: Sequence[tuple[Entry, Fire]], answer: Fired, now: Instant) -> None:
-        refused = answer.refused
+        refused, anywhere = answer.refused, dict[str, list[str]]()
         for entry, fire in judged:
             try:
                 if fire.job_id in refused:
                     self._refused(entry, refused[fire.job_id])
                 else:
-                    self._fired(entry, fire, now)
+                    self._fired(entry, fire, now, anywhere)
             except Exception as error:
                 self._break(entry.record, error)
+        for queue, execution_ids in anywhere.items():
+            self._demand.sent(queue, len(execution_ids))
+            self._outbox.add(ExecutionsDue(queue, execution_ids))
 
     def _judge(self, chosen: Sequence[Entry], now: Instant) -> list[tuple[Entry, Fire]]:
         judged: list[tuple[Entry, Fire]] = []
@@ -358,12 +364,17 @@ class ExecutionBroadcaster:
         self._share[queue] = stored
         return chosen
 
-    def _fired(self, entry: Entry, fire: Fire, now: Instant) -> None:
+    def _fired(self, entry: Entry, fire: Fire, now: Instant, anywhere: dict[str, list[str]]) -> None:
+        """Go on to the job's next time. What runs wherever there is room is noted by queue, the rest is sent."""
         record = entry.record
         if fire.execution_id:
-            queue = record.job.definition.work.queue
-            self._demand.sent(queue)
-            self._outbox.add(ExecutionDue(fire.execution_id, queue, record, fire.nominal))
+            definition = record.job.definition
+            queue = definition.work.queue
+            if isinstance(definition.run_on, Local):
+                anywhere.setdefault(queue, []).append(fire.execution_id)
+            else:
+                self._demand.sent(queue)
+                self._outbox.add(ExecutionDue(fire.execution_id, queue, record, fire.nominal))
         if fire.settled and self._emit.listening:
             self._tell_settled(entry, fire, now)
         if self._timeline.get(record.id) is not entry:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from attrs import define, frozen
+from attrs import frozen
 
 from ..model.instants import Instant
 from ..model.job import JobRecord
@@ -66,12 +66,17 @@ class JobNews:
 # ----------------------------------------------------- execution broadcaster to node selector, and on to the executor
 
 
-@define
-class ExecutionDue:
-    """An execution is in the store and due; where it runs is not decided yet.
+@frozen
+class ExecutionsDue:
+    """Executions of one queue are in the store and due, and may run wherever there is room first."""
 
-    A value like the others, though not frozen: one is made for every fire, and freezing doubles what that costs.
-    """
+    queue: str
+    execution_ids: Sequence[str]
+
+
+@frozen
+class ExecutionDue:
+    """An execution is in the store and due, and its job's run strategy is to say where it runs."""
 
     execution_id: str
     queue: str
@@ -98,7 +103,7 @@ class WorkReady:
     slots: int
 
 
-DueEvent: TypeAlias = ExecutionDue | PlacementWanted | WorkReady
+DueEvent: TypeAlias = ExecutionsDue | ExecutionDue | PlacementWanted | WorkReady
 
 
 @frozen
@@ -110,3 +115,8 @@ class ExecutionsPlaced:
 
 
 PlacedEvent: TypeAlias = ExecutionsPlaced | WorkReady
+
+
+def size_of(message: DueEvent | PlacedEvent) -> int:
+    """How much of a batch a message is: as much as the executions that it names."""
+    return len(message.execution_ids) if isinstance(message, ExecutionsDue | ExecutionsPlaced) else 1

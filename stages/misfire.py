@@ -60,15 +60,16 @@ def due_of(job: Job, bound: BoundSchedule, nominal: Instant) -> Instant:
 
 def judge(entry: Entry, now: Instant, execution_id: str, next_after: NextAfter = _step) -> Fire:
     """The fire of a job whose next time is due."""
-    bound, job, nominal, due = entry.bound, entry.record.job, entry.nominal, entry.due
-    misfire = job.definition.misfire
+    bound, record, nominal, due = entry.bound, entry.record, entry.nominal, entry.due
     if bound.driven_by != "time":
         return _event_driven(entry, execution_id)
+    job = record.job
+    misfire = job.definition.misfire
     following = entry.following = next_after(bound, nominal)
     in_time = now - misfire.grace
     # With its jitter the following time is due later still.
     if due >= in_time and (following is None or following > now or due_of(job, bound, following) > now):
-        fire = _fire(entry, execution_id, nominal, due)
+        fire = Fire(record.id, record.status.generation, entry.cursor, nominal, execution_id, nominal, due)
         if following is None:
             fire.finishes = True
         if entry.catching_up:

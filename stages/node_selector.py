@@ -25,7 +25,16 @@ from ..storage.lane import StorageLane
 from ..storage.protocol import Placement
 from .channel import Channel, Outbox
 from .demand import Demand
-from .messages import DueEvent, ExecutionDue, ExecutionsPlaced, PlacedEvent, PlacementWanted, WorkReady
+from .messages import (
+    DueEvent,
+    ExecutionDue,
+    ExecutionsDue,
+    ExecutionsPlaced,
+    PlacedEvent,
+    PlacementWanted,
+    WorkReady,
+    size_of,
+)
 from .telling import tell_settled
 
 log = logging.getLogger("clepsydra.node_selector")
@@ -45,7 +54,7 @@ class LiveNodes:
 class NodeSelector:
     """Places executions.
 
-    Receives  ExecutionDue, PlacementWanted, WorkReady
+    Receives  ExecutionsDue, ExecutionDue, PlacementWanted, WorkReady
     Sends     ExecutionsPlaced, WorkReady
     """
 
@@ -66,7 +75,7 @@ class NodeSelector:
         settled: Callable[[Iterable[str]], None],
         emit: events.Emitter,
     ) -> None:
-        self._inbox, self._outbox = inbox, Outbox(outlet, batch)
+        self._inbox, self._outbox = inbox, Outbox(outlet, batch, size_of)
         self._lane, self._clock, self._demand, self._nodes = lane, clock, demand, nodes
         self._limiter = anyio.Semaphore(concurrency)
         self._choosing: set[str] = set()
@@ -89,12 +98,11 @@ class NodeSelector:
 
     def _place(self, batch: Sequence[DueEvent]) -> list[ExecutionDue | PlacementWanted]:
         """Pass on what needs no choice. Gives the others."""
-        here: dict[str, list[str]] = {}
         to_choose: list[ExecutionDue | PlacementWanted] = []
         for event in batch:
             match event:
-                case ExecutionDue() if isinstance(event.record.job.definition.run_on, Local):
-                    here.setdefault(event.queue, []).append(event.execution_id)
+                case ExecutionsDue(queue, execution_ids):
+                    self._outbox.add(ExecutionsPlaced(queue, execution_ids))
                 case PlacementWanted(execution_id) if execution_id in self._choosing:
                     self._demand.placing.discard(execution_id)  # found in the store while it is being chosen for
                 case ExecutionDue() | PlacementWanted():
@@ -103,8 +111,6 @@ class NodeSelector:
                     self._outbox.add(event)
                 case _:
                     assert_never(event)
-        for queue, execution_ids in here.items():
-            self._outbox.add(ExecutionsPlaced(queue, execution_ids))
         return to_choose
 
     async def _choose_and_store(

@@ -235,6 +235,11 @@ class Timeline:
 
     def _add(self, entry: Entry) -> None:
         bucket = self._buckets.get(entry.due)
+        if type(bucket) is _Group:  # what comes next for many: others of their queue are due then
+            work = entry.record.job.definition.work
+            if bucket.queue == work.queue and bucket.priority == work.priority:
+                bucket.add(entry)
+                return
         if bucket is None:
             heapq.heappush(self._instants, entry.due)
         elif not isinstance(bucket, Entry) or (bucket is not entry and _is_alone_at(bucket, entry.due)):

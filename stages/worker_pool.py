@@ -39,6 +39,7 @@ from ..model.instants import SECOND, Instant, Micros
 from ..model.payload import NO_ARGUMENTS, decode
 from ..model.policies import OnLeaseLost
 from ..model.task import Task
+from ..model.work import Work
 from ..storage.deadlines import Deadlines
 from ..storage.protocol import Claim
 from ..storage.threads import EventLoopHandle, ThreadPool
@@ -174,8 +175,8 @@ class WorkerPool:
         self._workers = 0
         self._turn: int = 0
         self._left_in_turn = TURN
-        self._no_arguments: dict[str, Task[..., Any]] = {}
-        """By name, the tasks that are known to take none."""
+        self._simple: dict[str, Task[..., Any]] = {}
+        """By name, the async tasks that are known to take no arguments."""
 
         self.on_loop = OnLoop()
         self.occupied = threading.Event()
@@ -512,7 +513,9 @@ class WorkerPool:
             if self._left_in_turn <= 0:
                 await self._end_turn()
             elif not self._something_waits():
-                break
+                if self._left_in_turn == TURN:
+                    break
+                await self._end_turn()  # who comes next finds a whole turn, and its batch stays together
             elif not await self._serve(worker):
                 return False
         return True
@@ -601,11 +604,27 @@ class WorkerPool:
 
     def _begin(self, run: Run, scope: anyio.CancelScope) -> bool:
         """Take a run to its first suspension, its end, or into a thread. True: it has suspended."""
+        work = run.claim.work
+        task = self._tasks.get(work.task)
+        if (
+            task is None
+            or self._simple.get(work.task) is not task
+            or work.args != NO_ARGUMENTS
+            or task.hooks is not None
+            or work.timeout is not None
+            or self._emit.listening
+        ):
+            return self._begin_with_care(run, task, scope)
+        run.started_at = self._clock.now()
+        run.context, run.scope = self._context.copy(), scope
+        return self._settle(run, run.begin(self.on_loop, task.function, *_CALL_WITH_NOTHING))
+
+    def _begin_with_care(self, run: Run, task: Task[..., Any] | None, scope: anyio.CancelScope) -> bool:
+        """The same of any run: there may be more to do than to call an async function."""
         if run.started_at is not None:
             run.scope = scope
             return self._settle(run, run.await_value(self.on_loop))  # a plain function has given an awaitable
         claim = run.claim
-        task = self._tasks.get(claim.work.task)
         if task is not None and not task.is_async and self._in_threads >= self._threads_limit:
             self._for_threads.append(run)
             return False
@@ -615,8 +634,7 @@ class WorkerPool:
                 self._note_start_time(run, run.started_at)
             if task is None:
                 raise UnknownTask(claim.work.task, self._tasks)
-            known = self._no_arguments.get(claim.work.task) is task and claim.work.args == NO_ARGUMENTS
-            args, kwargs = _CALL_WITH_NOTHING if known else self._bind(task, claim)
+            args, kwargs = self._bind(task, claim.work)
         except Exception as error:
             if task is None or task.hooks is None:
                 run.error = error
@@ -629,10 +647,7 @@ class WorkerPool:
             self._begin_in_thread(run, function, args, kwargs)
             return False
         run.scope = scope
-        if run.begin(self.on_loop, function, args, kwargs):
-            return True
-        self._end(run)
-        return False
+        return self._settle(run, run.begin(self.on_loop, function, args, kwargs))
 
     def _settle(self, run: Run, suspended: bool) -> bool:
         if not suspended:
@@ -649,10 +664,10 @@ class WorkerPool:
             run.stop, run.noticed = TIMED_OUT, True  # counted from the nominal time it is over before it has begun
             raise timed_out(run.claim)
 
-    def _bind(self, task: Task[..., Any], claim: Claim) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        bound = task.bind(claim.work.args)
-        if claim.work.args == NO_ARGUMENTS:  # not again: it costs as much as all the rest of a short run
-            self._no_arguments[claim.work.task] = task
+    def _bind(self, task: Task[..., Any], work: Work) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        bound = task.bind(work.args)
+        if task.is_async and work.args == NO_ARGUMENTS:  # not again: it costs as much as all the rest of a short run
+            self._simple[work.task] = task
         return bound
 
     def _arm(self, run: Run) -> None:

@@ -74,16 +74,16 @@ class Finishing(Holding):
         return self.jobs_by_id(ids, lock=True) if ids else {}
 
     def _write_outcomes(self, desk: _Desk, now: Instant) -> None:
-        changed, answer = list(desk.changed.values()), desk.answer
-        self.update_executions(changed)
+        finished, answer = list(desk.ended.values()), desk.answer
+        self.save_ended(finished)
+        if desk.changed:
+            changed = list(desk.changed.values())
+            self.update_executions(changed)
+            finished += [row for row in changed if row.state in FINISHED and not row.occupies]
+            note_ready(answer.ready, (row for row in changed if is_ready(row, now)))
         if desk.past:
             self.insert_attempts(desk.past)
-            note_ready(answer.ready, (row for row in changed if is_ready(row, now)))
-        ended = [
-            (row.job_id, row.finished_at or now)
-            for row in changed
-            if row.job_id is not None and row.state in FINISHED and not row.occupies
-        ]
+        ended = [(row.job_id, row.finished_at or now) for row in finished if row.job_id is not None]
         answer.ended += ended
         note_ready(answer.ready, self.release_held({job_id for job_id, _ in ended}, now))
 
@@ -126,7 +126,10 @@ class _Desk:
     rows: Mapping[str, Execution]
     jobs: Mapping[str, JobRecord]
     answer: Finished
+    ended: dict[str, Execution] = Factory(dict[str, Execution])
+    """By id, what ran and has finished."""
     changed: dict[str, Execution] = Factory(dict[str, Execution])
+    """Whatever else has changed, in what way soever."""
     past: list[Attempt] = Factory(list[Attempt])
 
     def report(self, outcome: Outcome) -> None:
@@ -158,7 +161,7 @@ class _Desk:
 
     def _end(self, outcome: Outcome, row: Execution) -> None:
         self.answer.applied.add(outcome.attempt_id)
-        self.changed[row.id] = row
+        (self.ended if row.state is _RUNNING else self.changed)[row.id] = row
         row.state = FINAL[outcome.ending]
         row.finished_at, row.occupies = outcome.at, False
         row.result, row.error = outcome.result, outcome.error

@@ -332,6 +332,7 @@ class MemoryStorage(Ledger):
 
     def insert_executions(self, rows: Sequence[Execution]) -> None:
         """All or none."""
+        new = self._waiting.new
         for index, row in enumerate(rows):
             job_id = row.job_id
             if row.id in self._executions or (job_id is not None and not self._by_job.add(job_id, row)):
@@ -341,7 +342,7 @@ class MemoryStorage(Ledger):
                 )
             self._executions[row.id] = row
             if row.state is _PENDING and row.key is None and not row.target:  # a short way for nearly all
-                self._waiting.put_new(row)
+                new[row.id] = row
             else:
                 self._file(row)
 
@@ -351,6 +352,25 @@ class MemoryStorage(Ledger):
             if row.id in self._executions:
                 self._executions[row.id] = row
                 self._file(row)
+
+    def save_started(self, rows: Sequence[Execution]) -> None:
+        """As `_file` does it, less what cannot be otherwise: nearly every execution comes this way."""
+        self._waiting.drop_all(rows)
+        for row in rows:
+            self._running[row.id] = row
+            if row.target:
+                self._targeted.discard(row.id)
+
+    def save_ended(self, rows: Sequence[Execution]) -> None:
+        """The same."""
+        running, finished = self._running, self._finished
+        for row in rows:
+            row_id = row.id
+            del running[row_id]
+            finished[row_id] = None
+            if row.key is not None:
+                self._drop_key(row_id)
+        self._by_job.close(rows)
 
     def _file(self, row: Execution) -> None:
         """Enter a row where its values belong, and take it out where they do not belong any more.
@@ -641,9 +661,8 @@ class MemoryStorage(Ledger):
     def _drop_oldest(self, count: int) -> None:
         rows = list(islice(self._droppable(map(self._executions.__getitem__, self._finished)), count))
         for row in rows:
-            job_id, nominal = row.job_id, row.nominal
-            if job_id is not None and nominal is not None:
-                self._raise_horizon(job_id, nominal + 1)
+            if row.job_id is not None and row.nominal is not None:
+                self._raise_horizon(row.job_id, row.nominal + 1)
         self.delete_execution_rows([row.id for row in rows])
 
 

@@ -7,7 +7,7 @@ index is made of it when a second one comes, or when somebody asks for its times
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from operator import attrgetter
 
 from ..model.execution import FINISHED, UNFINISHED, Execution
@@ -126,6 +126,17 @@ class ExecutionsByJob:
             rows.pop(row.id, None)
         if self._crowded or len(rows) > 1:
             self._note_crowd(job_id, of_job)
+
+    def close(self, rows: Iterable[Execution]) -> None:
+        """These were open, and are finished now."""
+        of_jobs, crowded = self._of_jobs, self._crowded
+        for row in rows:
+            job_id = row.job_id
+            if job_id is None or (of_job := of_jobs.get(job_id)) is None:
+                continue
+            del of_job.open[row.id]
+            if crowded:
+                self._note_crowd(job_id, of_job)
 
     def remove(self, job_id: str, row: Execution) -> None:
         """It is forgotten."""

@@ -102,35 +102,38 @@ class WaitingQueues:
 
     def __init__(self) -> None:
         self.live: dict[str, Entry] = {}
-        self._new: dict[str, Execution] = {}
-        """Not lined up yet."""
+        self.new: dict[str, Execution] = {}
+        """New executions that wait, not lined up yet: most are started by name at once, so nothing is lined up before
+        somebody looks at lines.
+        """
         self._lines: dict[str, _Line] = {}
         self._stored = 0
         """Entries in all lines, live and dead."""
         self._now: Instant = 0
         """An instant that has come: what is due by it need not wait in a bucket."""
 
-    def put_new(self, row: Execution) -> None:
-        """A new execution waits. Most are started by name at once, so it is not lined up before somebody looks at
-        lines.
-        """
-        self._new[row.id] = row
-
     def drop(self, execution_id: str) -> None:
         """An execution does not wait any more."""
-        if self._new.pop(execution_id, None) is None:
+        if self.new.pop(execution_id, None) is None:
             self.live.pop(execution_id, None)
 
+    def drop_all(self, rows: Iterable[Execution]) -> None:
+        """None of these waits any more."""
+        new, live = self.new, self.live
+        for row in rows:
+            if new.pop(row.id, None) is None:
+                live.pop(row.id, None)
+
     def _line_up(self) -> None:
-        if self._new:
-            new, self._new = self._new, {}
+        if self.new:
+            new, self.new = self.new, {}
             for row in new.values():
                 self.put(row)
 
     def put(self, row: Execution) -> None:
         """An execution waits, or waits otherwise than before."""
         work, row_id, not_before = row.work, row.id, row.not_before
-        self._new.pop(row_id, None)
+        self.new.pop(row_id, None)
         entry = (-work.priority, row.attempt_id, row_id, not_before, work.queue)
         if self.live.get(row_id) == entry:
             return
@@ -153,7 +156,7 @@ class WaitingQueues:
     @property
     def size(self) -> int:
         """Entries in all lines, live and dead, and those that are not lined up yet."""
-        return self._stored + len(self._new)
+        return self._stored + len(self.new)
 
     def best(self, queue: str, now: Instant, after: tuple[int, str] | None) -> Iterable[str]:
         """The executions of one queue that may start, best first, those after (priority, attempt)."""

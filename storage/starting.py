@@ -68,7 +68,9 @@ class Starting(Holding):
                     starter.task_rooms = _TaskRooms(rooms)
                 for row in self._of_readable_jobs(rows, jobs, answer):
                     starter.take(row)
-                self.update_executions(list(starter.changed.values()))
+                self.save_started(list(starter.started.values()))
+                if starter.changed:
+                    self.update_executions(list(starter.changed.values()))
                 if freed := starter.given_up():
                     self.release_held(freed, now)
             if at_once or len(free or ()) > 1:
@@ -177,7 +179,10 @@ class _Starter:
     rooms: Mapping[str, _Room]
     answer: Started
     next_revision: Callable[[], int]
+    started: dict[str, Execution] = Factory(dict[str, Execution])
+    """By id, what waited and runs now."""
     changed: dict[str, Execution] = Factory(dict[str, Execution])
+    """Whatever else has changed, in what way soever."""
     revision: int = 0
     task_rooms: _TaskRooms | None = None
 
@@ -191,7 +196,6 @@ class _Starter:
         if row.state is _RUNNING:  # the answer to the first start was lost
             self.answer.claims.append(_claim(row))
             return
-        self.changed[row.id] = row
         verdict = _verdict_instead(row, record, self.now)
         if verdict is not None:
             self._settle(row, *verdict)
@@ -246,6 +250,7 @@ class _Starter:
             self._settle(row, Kind.OVERLAP_SKIPPED, "an earlier run is not finished")
             return False
         row.state = _HELD
+        self.changed[row.id] = row
         room.held[row.id] = row
         self.answer.held.append(row.id)
         return False
@@ -257,7 +262,7 @@ class _Starter:
         self.answer.held = [held for held in self.answer.held if held not in room.held]
         room.held.clear()
         for other in list(room.occupying.values()):
-            begun = other.state is _RUNNING and other.id not in self.changed
+            begun = other.state is _RUNNING and other.id not in self.started
             if begun or other.state is _PENDING:
                 self._ask_to_stop(other, room)
             # What was started in this very batch has not begun, and is first in line.
@@ -284,6 +289,7 @@ class _Starter:
                 row.verdict = _FIRED
         if self.task_rooms is not None:
             self.task_rooms.take(row.work.task)
+        self.started[row.id] = row
         self.answer.claims.append(_claim(row))
 
 

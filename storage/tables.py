@@ -187,6 +187,16 @@ class Tables(ABC):
     def update_executions(self, rows: Sequence[Execution]) -> None:
         """Everything that can change: all but id, cause, created_at, job, nominal."""
 
+    def save_started(self, rows: Sequence[Execution]) -> None:
+        """`update_executions` of rows, read with `lock`, that were pending and now run: nearly all there is to save."""
+        if rows:
+            self.update_executions(rows)
+
+    def save_ended(self, rows: Sequence[Execution]) -> None:
+        """`update_executions` of rows, read with `lock`, that were running and have now finished."""
+        if rows:
+            self.update_executions(rows)
+
     @abstractmethod
     def delete_execution_rows(self, ids: Collection[str]) -> None:
         """With their attempts."""

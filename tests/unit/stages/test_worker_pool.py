@@ -181,6 +181,25 @@ async def test_the_loop_turns_at_least_once_every_64_runs_of_all_workers(anyio_b
     assert max(stretches) <= (TURN if anyio_backend_name == "asyncio" else 2 * TURN)
 
 
+async def test_a_whole_batch_is_begun_in_one_turn_also_after_a_smaller_one() -> None:
+    begun: list[str] = []
+
+    async def note() -> None:
+        begun.append(current_execution().id)
+
+    async with bench(note) as it:
+        it.submit(*(it.claim(note) for _ in range(TURN // 2)))
+        await it.outcomes()
+        for _ in range(5):
+            await checkpoint()  # until the worker rests
+        begun.clear()
+
+        it.submit(*(it.claim(note) for _ in range(TURN)))
+        await until(lambda: bool(begun))
+
+        assert len(begun) == TURN
+
+
 async def test_a_run_that_waits_does_not_hold_up_the_others() -> None:
     async with bench(nothing, wait_for_ever) as it:
         (waiting,) = it.submit(it.claim(wait_for_ever))
