@@ -395,8 +395,7 @@ def _begin(run: Run, function: Callable[..., Any], args: tuple[Any, ...], kwargs
     """The call and the first step at once: entering a context twice costs as much as either."""
     _current.set(run)
     value = function(*args, **kwargs)
-    coroutine: Coroutine[Any, Any, Any] | None
-    coroutine = run.coroutine = value if type(value) is types.CoroutineType else _as_coroutine(value)
+    coroutine = run.coroutine = _as_coroutine(value)
     if coroutine is None:
         run.value = value
         return False

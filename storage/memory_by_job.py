@@ -32,7 +32,7 @@ class OfJob:
     def add(self, row: Execution) -> None:
         """A new execution of the job."""
         self.count += 1
-        if is_open(row):
+        if row.occupies or row.state not in FINISHED:  # `is_open`, without a call
             self.open[row.id] = row
         nominal = row.nominal
         if nominal is not None:
@@ -175,7 +175,7 @@ class ExecutionsByJob:
         for job_id in job_ids:
             only = self._only.get(job_id)
             if only is not None:
-                if is_open(only):
+                if only.occupies or only.state not in FINISHED:
                     found[job_id] = [only]
                 continue
             of_job = self._of_jobs.get(job_id)
