@@ -92,19 +92,17 @@ class ExecutionsByJob:
 
     def __init__(self, executions: Mapping[str, Execution]) -> None:
         self._executions = executions
-        self._only: dict[str, Execution] = {}
-        self._of_jobs: dict[str, OfJob] = {}
+        self._jobs: dict[str, Execution | OfJob] = {}
         self._crowded: set[str] = set()
         """Jobs with more than one open execution: few, and looked for at every start."""
 
     def add(self, job_id: str, row: Execution) -> bool:
         """A new execution of the job. False: it has one of the same nominal time and target, and nothing is added."""
-        of_job = self._of_jobs.get(job_id)
-        if of_job is None:
-            if job_id not in self._only:
-                self._only[job_id] = row
-                return True
-            of_job = self._index(job_id, self._only.pop(job_id))
+        of_job = self._jobs.setdefault(job_id, row)
+        if of_job is row:
+            return True
+        if not isinstance(of_job, OfJob):
+            of_job = self._index(job_id, of_job)
         others = None if row.nominal is None else of_job.marks.get(row.nominal)
         if others is not None and any(self._executions[other].target == row.target for other in _ids(others)):
             return False
@@ -115,24 +113,22 @@ class ExecutionsByJob:
 
     def file(self, job_id: str, row: Execution) -> None:
         """It has changed, and is perhaps another object than before."""
-        of_job = self._of_jobs.get(job_id)
-        if of_job is None:
-            self._only[job_id] = row
+        of_job = self._jobs[job_id]
+        if not isinstance(of_job, OfJob):
+            self._jobs[job_id] = row
             return
-        rows = of_job.open
-        if row.occupies or row.state not in FINISHED:  # `is_open`, without a call: each run comes here twice
-            rows[row.id] = row
+        if is_open(row):
+            of_job.open[row.id] = row
         else:
-            rows.pop(row.id, None)
-        if self._crowded or len(rows) > 1:
-            self._note_crowd(job_id, of_job)
+            of_job.open.pop(row.id, None)
+        self._note_crowd(job_id, of_job)
 
     def close(self, rows: Iterable[Execution]) -> None:
         """These were open, and are finished now."""
-        of_jobs, crowded = self._of_jobs, self._crowded
+        jobs, crowded = self._jobs, self._crowded
         for row in rows:
             job_id = row.job_id
-            if job_id is None or (of_job := of_jobs.get(job_id)) is None:
+            if job_id is None or not isinstance(of_job := jobs[job_id], OfJob):
                 continue
             del of_job.open[row.id]
             if crowded:
@@ -140,15 +136,15 @@ class ExecutionsByJob:
 
     def remove(self, job_id: str, row: Execution) -> None:
         """It is forgotten."""
-        of_job = self._of_jobs.get(job_id)
-        if of_job is None:
-            del self._only[job_id]
+        of_job = self._jobs[job_id]
+        if not isinstance(of_job, OfJob):
+            del self._jobs[job_id]
             return
         of_job.remove(row)
         if self._crowded:
             self._note_crowd(job_id, of_job)
         if not of_job.count:
-            del self._of_jobs[job_id]
+            del self._jobs[job_id]
 
     def _note_crowd(self, job_id: str, of_job: OfJob) -> None:
         if len(of_job.open) > 1:
@@ -158,29 +154,27 @@ class ExecutionsByJob:
 
     def get(self, job_id: str) -> OfJob | None:
         """All about one job; None: it has no execution."""
-        only = self._only.pop(job_id, None)
-        return self._of_jobs.get(job_id) if only is None else self._index(job_id, only)
+        of_job = self._jobs.get(job_id)
+        return self._index(job_id, of_job) if isinstance(of_job, Execution) else of_job
 
     def oldest_unfinished(self, job_id: str) -> Instant | None:
         """Where the job's horizon must stop."""
-        only = self._only.get(job_id)
-        if only is not None:
-            return only.nominal if only.state in UNFINISHED else None
-        of_job = self._of_jobs.get(job_id)
-        return None if of_job is None or not of_job.open else of_job.oldest_unfinished()
+        of_job = self._jobs.get(job_id)
+        if isinstance(of_job, OfJob):
+            return of_job.oldest_unfinished() if of_job.open else None
+        return of_job.nominal if of_job is not None and of_job.state in UNFINISHED else None
 
     def open_of(self, job_ids: Collection[str]) -> dict[str, list[Execution]]:
         """By job its open executions, by id, where there are any."""
         found: dict[str, list[Execution]] = {}
+        jobs = self._jobs
         for job_id in job_ids:
-            only = self._only.get(job_id)
-            if only is not None:
-                if only.occupies or only.state not in FINISHED:
-                    found[job_id] = [only]
-                continue
-            of_job = self._of_jobs.get(job_id)
-            if of_job is not None and of_job.open:
-                found[job_id] = sorted(of_job.open.values(), key=attrgetter("id"))
+            of_job = jobs.get(job_id)
+            if isinstance(of_job, OfJob):
+                if of_job.open:
+                    found[job_id] = sorted(of_job.open.values(), key=attrgetter("id"))
+            elif of_job is not None and is_open(of_job):
+                found[job_id] = [of_job]
         return found
 
     def crowded(self, job_ids: Collection[str]) -> dict[str, list[Execution]]:
@@ -189,6 +183,6 @@ class ExecutionsByJob:
         return self.open_of([job_id for job_id in job_ids if job_id in crowded]) if crowded else {}
 
     def _index(self, job_id: str, row: Execution) -> OfJob:
-        of_job = self._of_jobs[job_id] = OfJob()
+        of_job = self._jobs[job_id] = OfJob()
         of_job.add(row)
         return of_job
