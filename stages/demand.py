@@ -97,7 +97,7 @@ class Demand:
             self.want(queue, at)
         for queue in finished.ready:
             self.want(queue, now)
-        for job_id, at in finished.ended:
+        for job_id, at in finished.ended if self.watched else ():
             self.note_ended(job_id, at)
 
     def note_settled(self, settlements: Iterable[Settlement], now: Instant) -> None:

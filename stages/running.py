@@ -277,7 +277,8 @@ class Run:
     ) -> bool:
         """Call the function and take the first step. True: it has suspended, and is to be driven."""
         assert self.context is not None
-        on_loop.enter(self)
+        on_loop.steps += 1
+        on_loop.run = self
         try:
             if self.context.run(_begin, self, function, args, kwargs):
                 return True
@@ -305,7 +306,8 @@ class Run:
     def step(self, on_loop: OnLoop, advance: Callable[[Any], Any], argument: Any) -> bool:
         """One step of the coroutine. True: it has suspended; otherwise `value` or `error` are what it came to."""
         assert self.context is not None
-        on_loop.enter(self)
+        on_loop.steps += 1
+        on_loop.run = self
         try:
             self.yielded = self.context.run(advance, argument)
             return True
@@ -349,11 +351,6 @@ class OnLoop:
     def __init__(self) -> None:
         self.run: Run | None = None
         self.steps = 0
-
-    def enter(self, run: Run) -> None:
-        """A step of this run begins."""
-        self.steps += 1
-        self.run = run
 
 
 @types.coroutine
