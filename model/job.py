@@ -333,6 +333,15 @@ status_of = lru_cache(maxsize=1024)(JobStatus)
 """A `JobStatus` of these values; equal ones are mostly one."""
 
 
+def run_out(status: JobStatus, reason: str, revision: int, at: Instant) -> JobStatus:
+    """The status of a job once it will not be fired any more; those that end together hold one between them."""
+    epoch = status.schedule_generation
+    since = status.created_at
+    return status_of(
+        JobState.STOPPED, status.generation, revision, status.anchor, epoch, since, at, reason, status.declared
+    )
+
+
 class OfStatus(Generic[T]):
     """A field of a record's status, read and changed as if it were the record's own."""
 

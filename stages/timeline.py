@@ -77,6 +77,7 @@ class Timeline:
         self._left_behind = 0
         self._shared: dict[tuple[Hashable, Instant], Instant | None] = {}
         self._last_step: tuple[BoundSchedule | None, Instant, Instant | None] = (None, 0, None)
+        self._last_bound: BoundSchedule | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -96,7 +97,7 @@ class Timeline:
         bound = record.bind()
         if bound is None:
             return None
-        entry = Entry(record, bound, record.cursor)
+        entry = Entry(record, self._one_for_equals(bound), record.cursor)
         self._entries[record.id] = entry
         if bound.driven_by == "time":
             self.arm(entry, record.cursor)
@@ -221,6 +222,13 @@ class Timeline:
         return following
 
     # ---- inside
+
+    def _one_for_equals(self, bound: BoundSchedule) -> BoundSchedule:
+        """One bound schedule for jobs that share it and come in a row: to know it again costs nothing then."""
+        last = self._last_bound
+        if last is None or (last is not bound and last.shares_with != bound.shares_with):
+            last = self._last_bound = bound
+        return last
 
     def _look_up(self, bound: BoundSchedule, instant: Instant) -> Instant | None:
         key = (bound.shares_with, instant)

@@ -13,7 +13,7 @@ from attrs import Factory, define
 
 from ..model.execution import Cause, Execution, Kind, Range, State
 from ..model.instants import Instant
-from ..model.job import JobRecord, JobState
+from ..model.job import JobRecord, JobState, run_out
 from ..model.strategies import Local
 from .holding import Holding
 from .protocol import Fire, Fired, Refusal, Why
@@ -21,7 +21,6 @@ from .settling import settle, unfinished
 
 # Looked up once: these stand in the hot path.
 _ACTIVE = JobState.ACTIVE
-_STOPPED = JobState.STOPPED
 _PENDING = State.PENDING
 _PLACING = State.PLACING
 _SCHEDULE = Cause.SCHEDULE
@@ -60,7 +59,8 @@ class Firing(Holding):
         if books.stopped:
             revision = self.next_revision()
             for record in books.stopped:
-                record.revision = revision
+                reason = "limit" if _at_limit(record) else "exhausted"
+                record.status = run_out(record.status, reason, revision, books.now)
             self.update_jobs(books.stopped)
             self.end_epochs([(record.id, record.cursor) for record in books.stopped])
         if books.inserted:
@@ -156,8 +156,9 @@ class _Books:
             if fire.execution_id:
                 record.fired += 1
             if fire.finishes or (record.job.definition.limit is not None and _at_limit(record)):
-                self._stop(record)
+                self.stopped.append(record)
         self.answer.applied += [record.id for _, record in self.accepted]
+        self.answer.stopped += [record.id for record in self.stopped]
 
     def _settle(self, fire: Fire, record: JobRecord) -> None:
         """What is passed over."""
@@ -173,12 +174,6 @@ class _Books:
             if overdue and row.state in (_PENDING, _PLACING):
                 self.answer.settled.append(settle(row, Kind.COALESCED, "a later time ran for it", self.now))
                 self.coalesced.append(row)
-
-    def _stop(self, record: JobRecord) -> None:
-        record.state, record.updated_at = _STOPPED, self.now
-        record.reason = "limit" if _at_limit(record) else "exhausted"
-        self.stopped.append(record)
-        self.answer.stopped.append(record.id)
 
 
 def _at_limit(record: JobRecord, more: int = 0) -> bool:
