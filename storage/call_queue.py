@@ -200,6 +200,17 @@ class Worker:
             call.begun = not call.given_up
             return call.begun
 
+    def enter_together(self, calls: Sequence[Call]) -> list[Call]:
+        """From now on it is in these calls, which are made as one; gives those that somebody still waits for."""
+        with self.queue.lock:
+            self._check()
+            entered = [call for call in calls if not call.given_up]
+            for call in entered:
+                call.begun = True
+            self.current = calls[-1]
+            self.since = self.queue.watch.monotonic()
+            return entered
+
     def settle(
         self, calls: Sequence[Call], results: Sequence[object], error: BaseException | None = None, lost: bool = False
     ) -> None:
@@ -511,7 +522,7 @@ class WriteQueue(CallQueue):
         return ()
 
     def _run_together(self, worker: Worker, calls: Sequence[Call]) -> Sequence[object]:
-        entered = [call for call in calls if worker.enter(call)]
+        entered = worker.enter_together(calls)
         if len(entered) == 1:
             answers: Sequence[object] = [entered[0].function(self.storage)]
         elif entered:
@@ -519,6 +530,8 @@ class WriteQueue(CallQueue):
             answers = ones[0].many(self.storage, [function.one for function in ones])
         else:
             answers = ()
+        if len(entered) == len(calls):
+            return answers
         answered = dict(zip(entered, answers, strict=True))
         return [answered.get(call) for call in calls]
 
