@@ -132,6 +132,8 @@ class Executor:
         """
         if not self._demand.hot and not self._demand.drawn:
             return []
+        if self._demand.drawn and self._pool.is_worth_a_write(BATCH):
+            return []
         # First of all the runs of the same turn end as well: asked for at the first end, the rest would come too late.
         batch = await self._inbox.receive(0)
         if self._demand.drawn:
@@ -142,11 +144,11 @@ class Executor:
         return batch or []
 
     async def _gather(self) -> Sequence[PlacedEvent]:
-        """Let the pool get on, while it is about to begin more than it has ended: half of all is a good write."""
+        """Let the pool get on, while it is about to begin more than it has ended."""
         until = self._clock.monotonic() + _GATHERED_WITHIN
         batch: Sequence[PlacedEvent] | None = None
         for _ in range(self._lane.batches):
-            if batch or not self._pool.has_more_to_begin() or self._clock.monotonic() > until:
+            if batch or self._pool.is_worth_a_write() or self._clock.monotonic() > until:
                 break
             batch = await self._inbox.receive(0)
         return batch or []

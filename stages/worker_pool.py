@@ -212,7 +212,8 @@ class WorkerPool:
             clock.activity.began(added)
             if not self.occupied.is_set():
                 self.occupied.set()
-            self._keep_going()
+            if not self._claims_are_coming:
+                self._keep_going()
         for where, ending, reason in self._meanwhile:
             self._withdraw_all(where, ending, reason)
         for claim in claims if self._cancelled_meanwhile else ():
@@ -225,9 +226,10 @@ class WorkerPool:
         self._claims_are_coming = True
 
     def claims_have_come(self) -> None:
-        """All of them were submitted."""
+        """All of them were submitted. A pool that rested begins now: sooner, the store would hear of the rest later."""
         self._forget_meanwhile()
         self._claims_are_coming = False
+        self._keep_going()
         self._tell_recorded()
 
     def _forget_meanwhile(self) -> None:
@@ -265,9 +267,10 @@ class WorkerPool:
                 count += 1
         return count
 
-    def has_more_to_begin(self) -> bool:
-        """Whether more is about to begin, or follows that, than has ended and is not recorded."""
-        return bool(self._waiting) and len(self._waiting) + sum(self._in_line.values()) > len(self._outbox)
+    def is_worth_a_write(self, at_least: int = 0) -> bool:
+        """Whether as much has ended and is not recorded as is about to begin or in line; True if nothing is."""
+        to_begin = len(self._waiting) + sum(self._in_line.values()) if self._waiting else 0
+        return len(self._outbox) >= max(to_begin, at_least)
 
     def take_stock(self) -> tuple[dict[str, float], dict[str, float]]:
         """Of each queue since the last time: how long the last one waited for a slot, and the mean length of the runs
@@ -967,9 +970,9 @@ def _finish_that_stands(run: Run, finish: Outcome, late: Outcome) -> Outcome:
 
 
 def _is_too_late(claim: Claim, now: Instant) -> bool:
-    """Whether it was not to start any more while it waited for a slot: that is the store's to judge."""
+    """Whether it was not to start any more when its turn came: of what belongs to no job the store judges it again."""
     start_by = claim.work.start_by
-    return start_by is not None and claim.attempt == 1 and now > claim.due_at + start_by
+    return start_by is not None and claim.job_id is None and claim.attempt == 1 and now > claim.due_at + start_by
 
 
 def _facts(run: Run) -> dict[str, Any]:
