@@ -1,10 +1,11 @@
 """Connections to one PostgreSQL database: one for each thread, their transactions, and what their errors mean.
 
-Everything that is set is set for one transaction (`SET LOCAL`), so that a proxy which hands each transaction to another
-connection does no harm. A transaction that writes reads what is committed when each of its statements begins, and locks
-what it is going to change; one that only reads has one snapshot. Locks are taken in one order by everybody: the turn,
-jobs, keys, executions, the revision, each by id. Whoever needs one out of that order, as a batch of calls in one
-transaction may, does not wait for it but gives up and begins anew, so that nobody waits in a circle.
+What is set is set once for a connection; behind a proxy, which may hand each transaction to another connection, it is
+set anew for each of them and ends with it (`SET LOCAL`). A transaction that writes reads what is committed when each of
+its statements begins, and locks what it is going to change; one that only reads has one snapshot. Locks are taken in
+one order by everybody: the turn, jobs, keys, executions, the revision, each by id. Whoever needs one out of that order,
+as a batch of calls in one transaction may, does not wait for it but gives up and begins anew, so that nobody waits in
+a circle.
 
 A connection that is lost is replaced. One that was given up on (`discard`) is never used again: its thread, should it
 ever come back, finds that its transaction cannot go on, while the next call opens another. A child made by `fork`
@@ -40,6 +41,8 @@ from .threads import start_daemon
 
 Connection: TypeAlias = psycopg.Connection[Row]
 
+_BEGIN_WRITING: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
+_BEGIN_READING: Final = b"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _KEEPALIVE: Final = {
     "keepalives": "1",
     "keepalives_idle": "10",
@@ -50,6 +53,7 @@ _KEEPALIVE: Final = {
 """A host that has vanished is noticed within half a minute, where the connection string does not say otherwise."""
 _LOCK_TIMEOUT: Final = 1000
 """Milliseconds. Our own transactions are short; one of an app's that holds a key must not stop all that we write."""
+_DISCOURAGED: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_material", "enable_memoize")
 _STATEMENTS: Final = 256
 """How many prepared statements a connection keeps."""
 _CANCEL_PATIENCE: Final = 60.0
@@ -216,8 +220,7 @@ class Session(Statements, ThreadSession):
         ThreadSession.__init__(self)
         self.connection = connection
         self._on_news, self._channel = on_news, channel
-        self._begin_writing = _beginning(settings, "ISOLATION LEVEL READ COMMITTED, READ WRITE")
-        self._begin_reading = _beginning(settings, "ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        self._settings = b"" if is_direct(connection) else f"; {_set(settings, 'LOCAL')}".encode()
 
     def _ask(self, sql: str, parameters: Sequence[Any]) -> Answer:
         return psycopg.Cursor(self.connection).execute(marked(sql), parameters)
@@ -256,8 +259,8 @@ class Session(Statements, ThreadSession):
             if self.stale:
                 raise self._refusal()
             try:
-                # Several statements at once, in one journey; such cannot be prepared.
-                begin = self._begin_writing if writing else self._begin_reading
+                # Behind a proxy several statements at once, in one journey; such cannot be prepared.
+                begin = (_BEGIN_WRITING if writing else _BEGIN_READING) + self._settings
                 self.connection.execute(begin, prepare=False)
             except psycopg.Error as error:
                 raise self._failure(error) from error
@@ -351,6 +354,8 @@ class Connections(Sessions[Session]):
         connection = connect(self.settings)
         try:
             self._check(connection)
+            if is_direct(connection):
+                connection.execute(_set(self.settings, "SESSION").encode(), prepare=False)
         except BaseException as error:
             connection.close()
             if isinstance(error, psycopg.Error):
@@ -373,6 +378,11 @@ def connect(settings: Settings) -> Connection:
     return connection
 
 
+def is_direct(connection: Connection) -> bool:
+    """Whether nothing stands between, so that what is prepared or set is there for the next transaction."""
+    return connection.prepare_threshold is not None
+
+
 def _is_proxied(connection: Connection, where: str) -> bool:
     """Whether something stands between, for which nobody has said `pooled=True`; a proxy gives numbers of its own.
 
@@ -387,20 +397,21 @@ def _is_proxied(connection: Connection, where: str) -> bool:
     return row != (connection.info.backend_pid,)
 
 
-def _beginning(settings: Settings, kind: str) -> bytes:
+def _set(settings: Settings, kind: str) -> str:
     # A plan that was made while the tables were small reads them whole, and is kept until they are analysed: the first
     # minutes of a new store would be slow ones. Hardly a query of ours has no index, and every join is one of few rows
-    # with an index of many. Nor is any better for knowing its parameters, and a plan costs more than most of what is
-    # planned: one for all, once a statement is prepared.
+    # with an index of many, each looked up once. Nor is any better for knowing its parameters, and a plan costs more
+    # than most of what is planned: one for all, once a statement is prepared.
     milliseconds = round(settings.statement_timeout * 1000)
-    for_locks = min(milliseconds, _LOCK_TIMEOUT)
-    return (
-        f"BEGIN {kind}; SET LOCAL search_path TO {quoted(settings.schema)}; "
-        f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {for_locks}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}; SET LOCAL enable_seqscan = off; "
-        "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off; "
-        "SET LOCAL plan_cache_mode = force_generic_plan"
-    ).encode()
+    wanted = {
+        "search_path": quoted(settings.schema),
+        "statement_timeout": milliseconds,
+        "lock_timeout": min(milliseconds, _LOCK_TIMEOUT),
+        "idle_in_transaction_session_timeout": milliseconds,
+        "plan_cache_mode": "force_generic_plan",
+        **dict.fromkeys(_DISCOURAGED, "off"),
+    }
+    return "; ".join(f"SET {kind} {name} TO {value}" for name, value in wanted.items())
 
 
 @lru_cache(maxsize=1024)

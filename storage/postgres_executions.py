@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from operator import itemgetter
+from functools import lru_cache
 from typing import Any, Final
 
 from ..model.execution import FINAL, Execution, Outcome, State
@@ -37,65 +37,32 @@ _MANY: Final = 4096
 """So many delayed executions that have come due are sorted; of more, the best are looked up in the order of all."""
 
 _DEFAULTS: Final[dict[str, Any]] = dict(zip(EXECUTION_COLUMNS, EXECUTION_DEFAULTS, strict=True))
-_STARTED: Final = ("state", "occupies", "node", "started_at", "first_started_at")
-"""The columns that change when an execution starts."""
-_OF_CLAIM: Final = itemgetter(*map(EXECUTION_COLUMNS.index, CLAIM_COLUMNS))
 _PENDING: Final = State.PENDING.value
 _COLUMNS: Final = ", ".join(EXECUTION_COLUMNS)
 _EXECUTIONS: Final = select(EXECUTION_COLUMNS, "executions")
-_WAITING: Final = f"SELECT {_COLUMNS}{{more}} FROM executions WHERE state = 'pending'"
+_WAITING: Final = "SELECT {columns} FROM executions WHERE state = 'pending'"
 _QUEUE: Final = "executions.queue || ''"
 _BEST: Final = f"{_WAITING} AND queue = wanted.queue"
 
 # What was due when it was made, between low-watermarks; and what has come due since, by the index of that while it is
 # little, by the order of all when it is much. Adding nothing keeps the planner from the one and the other.
-_READY: Final = f"""
+_BY_LEVELS: Final = f"""
 SELECT best.* FROM unnest(?::text[], ?::bigint[], ?::bigint[], ?::text[]) AS wanted (queue, most, level, least)
 CROSS JOIN LATERAL ({_BEST} AND delayed = 0 AND priority = level AND attempt_id >= least COLLATE "C" AND {{where}}
-    ORDER BY attempt_id LIMIT most{{lock}}) AS best
-UNION ALL
+    ORDER BY attempt_id LIMIT most{{lock}}) AS best"""
+_BETWEEN_LEVELS: Final = f"""
 SELECT best.* FROM unnest(?::text[], ?::bigint[], ?::bigint[], ?::bigint[]) AS wanted (queue, most, above, below)
 CROSS JOIN LATERAL ({_BEST} AND delayed = 0 AND priority > above AND priority < below AND {{where}}
-    ORDER BY priority DESC, attempt_id LIMIT most{{lock}}) AS best
-UNION ALL
+    ORDER BY priority DESC, attempt_id LIMIT most{{lock}}) AS best"""
+_FEW_LATE: Final = f"""
 SELECT best.* FROM late AS wanted CROSS JOIN LATERAL ({_WAITING} AND {_QUEUE} = wanted.queue AND delayed = 1
     AND {{where}} AND not_before + 0 BETWEEN since AND now
     ORDER BY priority + 0 DESC, attempt_id LIMIT most{{lock}}) AS best
-WHERE late BETWEEN 1 AND {_MANY - 1}
-UNION ALL
+WHERE late BETWEEN 1 AND {_MANY - 1}"""
+_MANY_LATE: Final = f"""
 SELECT best.* FROM late AS wanted CROSS JOIN LATERAL ({_BEST} AND delayed = 1 AND {{where}}
     ORDER BY priority DESC, attempt_id LIMIT most{{lock}}) AS best
 WHERE late = {_MANY}"""
-
-# The same, and what nothing can stand in the way of is started: the rows are locked, so nobody else can change them.
-_START: Final = f"""
-, best AS MATERIALIZED ({_READY}),
-ranked AS (SELECT place, most, row_number() OVER (PARTITION BY queue ORDER BY priority DESC, attempt_id) FROM best),
-started AS (
-    UPDATE executions SET state = 'running', occupies = 1, node = ?, started_at = ?,
-        first_started_at = coalesce(first_started_at, ?)
-    FROM ranked WHERE executions.ctid = place AND row_number <= most AND job_id IS NULL
-        AND (first_started_at IS NOT NULL OR start_by IS NULL OR start_by >= ?)
-    RETURNING id
-)
-SELECT {_COLUMNS}, id IN (SELECT id FROM started) FROM best"""
-
-# Fenced by the attempt and its node (law 3). Each is looked up and locked by itself (OFFSET 0), and updated where it
-# lies: a join that was planned while the table was small would read all of it.
-_END: Final = f"""
-UPDATE executions SET state = ended.state, finished_at = ended.at, result = ended.result, error = ended.error,
-    occupies = 0, open = 0
-FROM unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::bigint[], ?::text[], ?::text[])
-    AS ended (id, attempt_id, node, state, at, result, error)
-CROSS JOIN LATERAL (
-    SELECT ctid AS place FROM executions
-    WHERE id = ended.id AND attempt_id = ended.attempt_id AND node = ended.node
-        AND state = '{State.RUNNING.value}' AND job_id IS NULL
-    OFFSET 0 FOR UPDATE
-) AS found
-WHERE executions.ctid = place
-RETURNING executions.id, executions.attempt_id"""
-
 _LATE: Final = f"""
 WITH late AS MATERIALIZED (
     SELECT queue, most, since, now, (SELECT count(*) FROM (
@@ -106,6 +73,48 @@ WITH late AS MATERIALIZED (
     FROM unnest(?::text[], ?::bigint[], ?::bigint[]) AS given (queue, most, since)
     CROSS JOIN (SELECT ?::bigint AS now) AS present
 )"""
+
+# What nothing can stand in the way of is started where it lies: the rows are locked, so nobody else can change them. Of
+# what is found only its place is carried on; how many it leaves to the ledger is told with each.
+_PLACES: Final = """ctid AS place, queue, priority, attempt_id, most,
+    job_id IS NULL AND (first_started_at IS NOT NULL OR start_by IS NULL OR start_by >= ?) AS at_once"""
+_START: Final = f"""
+ranked AS MATERIALIZED (
+    SELECT place, at_once,
+        most >= row_number() OVER (PARTITION BY queue ORDER BY priority DESC, attempt_id) AS is_wanted
+    FROM best
+)
+UPDATE executions SET state = 'running', occupies = 1, node = ?, started_at = ?,
+    first_started_at = coalesce(first_started_at, ?)
+WHERE ctid = ANY (ARRAY (SELECT place FROM ranked WHERE is_wanted AND at_once))
+RETURNING {", ".join(CLAIM_COLUMNS)}, (SELECT count(*) FROM ranked WHERE is_wanted AND NOT at_once)"""
+
+_TAKE_BACK: Final = """
+UPDATE executions SET state = 'pending', occupies = CASE WHEN first_started_at = started_at THEN 0 ELSE 1 END,
+    node = NULL, started_at = NULL, first_started_at = nullif(first_started_at, started_at)
+WHERE id = ANY (?::text[])"""
+
+# Fenced by the attempt and its node (law 3). Nobody else changes what runs here but those who cancel or rescue it: they
+# are waited for, and what they leave is looked at again.
+_END: Final = f"""
+UPDATE executions SET state = {{state}}, finished_at = {{at}}, result = {{result}}, error = {{error}}, occupies = 0,
+    open = 0
+FROM unnest({{arrays}}) AS ended ({{each}}) CROSS JOIN (SELECT {{same}}) AS same
+CROSS JOIN LATERAL (SELECT ctid AS place FROM executions WHERE id = ended.id OFFSET 0) AS found
+WHERE executions.ctid = place AND executions.attempt_id = {{attempt_id}} AND executions.node = {{node}}
+    AND executions.state = '{State.RUNNING.value}' AND executions.job_id IS NULL"""
+_OUTCOME: Final = {
+    "id": "text",
+    "attempt_id": "text",
+    "node": "text",
+    "state": "text",
+    "at": "bigint",
+    "result": "text",
+    "error": "text",
+}
+_ENDED: Final = """
+SELECT id, attempt_id, node, state, finished_at FROM executions
+WHERE id = ANY (?::text[]) AND occupies = 0 AND job_id IS NULL"""
 
 # For each queue the first that waits of each priority, found by one look into an index after the other; and the
 # earliest of those that were not due when they were made.
@@ -251,26 +260,24 @@ class PostgresExecutions(SQLExecutions):
         claims: list[Claim] = []
 
         def read(terms: list[str], parameters: list[Any]) -> list[Execution]:
-            rows = self._best(limits, now, terms, parameters, True, (node_id, now, now, now))
-            others = self._of_free_jobs([row for row in rows if not row[-1]])
-            claims[:] = self._claimed([row for row in rows if row[-1]])
-            return self._remembered(others)
+            rows = self._best(limits, now, terms, parameters, True, node_id)
+            claims[:] = self._claimed(rows)
+            if rows and not rows[0][-1]:
+                return []
+            left = _left(limits, claims)
+            return self._remembered(self._of_free_jobs(self._best(left, now, terms, parameters, True)))
 
         rows = self._sound(where, read) if limits else []
         claims.sort(key=lambda claim: (-claim.work.priority, claim.attempt_id))
-        left = dict(limits)
-        for claim in claims:
-            left[claim.work.queue] -= 1
-        return claims, _best_of_each(rows, left)
+        return claims, _best_of_each(rows, _left(limits, claims))
 
     def _claimed(self, rows: list[Row]) -> list[Claim]:
-        """Of rows as they were before they were started. If any of them is damaged, all are as they were."""
+        """Of rows that were started. If any of them is damaged, all are as they were before."""
         try:
-            return [claim_from_row(_OF_CLAIM(row)) for row in rows]
+            return [claim_from_row(row) for row in rows]
         except DAMAGE:
-            self._understood("executions", map(_OF_CLAIM, rows), claim_from_row)
-            before = [(*(row[EXECUTION_COLUMNS.index(column)] for column in _STARTED), row[0]) for row in rows]
-            self._update(_STARTED, before)
+            self._understood("executions", rows, claim_from_row)
+            self._session().run(_TAKE_BACK, (listed(row[0] for row in rows),))
             return []
 
     def _best(
@@ -280,22 +287,29 @@ class PostgresExecutions(SQLExecutions):
         terms: list[str],
         parameters: list[Any],
         lock: bool,
-        start: Row = (),
+        starts_on: str | None = None,
     ) -> list[Row]:
         session = self._session()
         if lock:
             self._look_for_marks([queue for queue in wanted if _is_old(session.marks.get(queue), now)], now)
-        sql = _LATE + (_START if start else _READY).format(
+        chosen = spans(wanted.items(), session.marks if lock else {})
+        ways: list[tuple[str, Sequence[Row]]] = [(_BETWEEN_LEVELS, chosen.gaps), (_FEW_LATE, ()), (_MANY_LATE, ())]
+        if chosen.levels:
+            ways.insert(0, (_BY_LEVELS, chosen.levels))
+        found = " UNION ALL ".join(way for way, _ in ways)
+        each = parameters if starts_on is None else [now, *parameters]
+        given = [*columns_of(chosen.late), now]
+        for _, rows in ways:
+            given += [*columns_of(rows), *each]
+        if starts_on is not None:
+            found = f", best AS MATERIALIZED ({found}), {_START}"
+            given += [starts_on, now, now]
+        sql = _LATE + found.format(
+            columns=_COLUMNS if starts_on is None else _PLACES,
             where=" AND ".join(terms),
             lock=" FOR UPDATE SKIP LOCKED" if lock else "",
-            more=", ctid AS place, most" if start else "",
         )
-        chosen = spans(wanted.items(), session.marks if lock else {})
-        late = columns_of(chosen.late)
-        levels = columns_of(chosen.levels) or [array(())] * 4
-        gaps = columns_of(chosen.gaps)
-        each = (*levels, *parameters, *gaps, *parameters, *parameters, *parameters)
-        rows = session.fetch(sql, (*late, now, *each, *start))
+        rows = session.fetch(sql, given)
         if lock:
             session.holds(Turn.EXECUTION, [row[0] for row in rows])
         return rows
@@ -389,11 +403,16 @@ class PostgresExecutions(SQLExecutions):
         rows = sorted(_ended(outcome) for outcome in outcomes if is_storable(outcome.execution_id + outcome.attempt_id))
         if not rows or not session.may_wait(Turn.EXECUTION, None):
             return frozenset()
-        ended = session.fetch(_END, columns_of(rows))
-        session.holds(Turn.EXECUTION, [row[0] for row in ended])
-        for row in ended:
-            session.known.pop(row[0], None)
-        return {row[1] for row in ended}
+        sql, parameters = _ending(rows)
+        ids = [row[0] for row in rows]
+        if session.run(sql, parameters) < len(rows):
+            # One that had ended so before is its own repeat.
+            as_told = set(session.fetch(_ENDED, (listed(ids),)))
+            rows = [row for row in rows if row[:5] in as_told]
+        session.holds(Turn.EXECUTION, ids)
+        for execution_id in ids:
+            session.known.pop(execution_id, None)
+        return {row[1] for row in rows}
 
     def _update(self, columns: Sequence[str], rows: Sequence[Row]) -> None:
         session = self._session()
@@ -412,6 +431,36 @@ def _ended(outcome: Outcome) -> Row:
         outcome.at,
         stored(outcome.result),
         stored(outcome.error),
+    )
+
+
+def _ending(rows: Sequence[Row]) -> tuple[str, list[Any]]:
+    """The statement that ends these, and its parameters: what all have in common travels once."""
+    columns = dict(zip(_OUTCOME, map(list, zip(*rows, strict=True)), strict=True))
+    each = {"id": columns.pop("id")}
+    same: dict[str, Any] = {}
+    if columns["attempt_id"] == each["id"]:
+        del columns["attempt_id"]  # the first attempt has the execution's id
+    for name, values in columns.items():
+        if _are_same(values):
+            same[name] = values[0]
+        else:
+            each[name] = values
+    return _end(tuple(each), tuple(same)), [*map(array, each.values()), *same.values()]
+
+
+@lru_cache(maxsize=64)
+def _end(each: tuple[str, ...], same: tuple[str, ...]) -> str:
+    sources = {
+        "attempt_id": "ended.id",
+        **{name: f"ended.{name}" for name in each},
+        **{name: f"same.{name}" for name in same},
+    }
+    return _END.format(
+        arrays=", ".join(f"?::{_OUTCOME[name]}[]" for name in each),
+        each=", ".join(each),
+        same=", ".join(f"?::{_OUTCOME[name]} AS {name}" for name in same),
+        **sources,
     )
 
 
@@ -442,6 +491,14 @@ def _are_same(values: list[Any]) -> bool:
 
 def _is_old(mark: Watermark | None, now: Instant) -> bool:
     return mark is None or mark.is_old(now)
+
+
+def _left(limits: Mapping[str, int], claims: Iterable[Claim]) -> dict[str, int]:
+    """What the claims have not taken."""
+    left = dict(limits)
+    for claim in claims:
+        left[claim.work.queue] -= 1
+    return left
 
 
 def _best_of_each(rows: list[Execution], limits: Mapping[str, int]) -> list[Execution]:

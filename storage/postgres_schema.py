@@ -16,45 +16,46 @@ from collections.abc import Iterator
 from typing import Final
 
 _EXECUTIONS = """
+-- What every row has stands first, numbers before texts: the rest is found without reading what comes before it.
 CREATE TABLE executions (
-    id text COLLATE "C" PRIMARY KEY,
-    task text COLLATE "C" NOT NULL,
-    args text NOT NULL DEFAULT '{}',
-    queue text COLLATE "C" NOT NULL DEFAULT 'default',
-    priority bigint NOT NULL DEFAULT 0,
-    labels text NOT NULL DEFAULT '{}',
-    rules text NOT NULL DEFAULT '{}',
-    cause text NOT NULL DEFAULT 'enqueue',
     created_at bigint NOT NULL,
     due_at bigint NOT NULL,
     not_before bigint NOT NULL,
-    attempt_id text COLLATE "C" NOT NULL,
-    state text NOT NULL DEFAULT 'pending',
-    job_id text COLLATE "C",
-    job_name text COLLATE "C",
+    priority bigint NOT NULL DEFAULT 0,
     generation bigint NOT NULL DEFAULT 0,
-    nominal bigint,
-    target text COLLATE "C" NOT NULL DEFAULT '',
     attempt bigint NOT NULL DEFAULT 1,
     recoveries bigint NOT NULL DEFAULT 0,
+    cancel_revision bigint NOT NULL DEFAULT 0,
+    partition bigint NOT NULL DEFAULT 0,
+    epoch bigint NOT NULL DEFAULT 0,
+    occupies smallint NOT NULL DEFAULT 0,
+    delayed smallint NOT NULL DEFAULT 0,
+    open smallint NOT NULL DEFAULT 1,
+    id text COLLATE "C" PRIMARY KEY WITH (fillfactor = 30),
+    state text NOT NULL DEFAULT 'pending',
+    attempt_id text COLLATE "C" NOT NULL,
+    queue text COLLATE "C" NOT NULL DEFAULT 'default',
+    task text COLLATE "C" NOT NULL,
+    target text COLLATE "C" NOT NULL DEFAULT '',
+    labels text NOT NULL DEFAULT '{}',
+    cause text NOT NULL DEFAULT 'enqueue',
+    args text NOT NULL DEFAULT '{}',
+    rules text NOT NULL DEFAULT '{}',
     node text COLLATE "C",
+    finished_at bigint,
+    job_id text COLLATE "C",
+    nominal bigint,
+    key text COLLATE "C",
     first_started_at bigint,
     started_at bigint,
-    finished_at bigint,
     start_by bigint,
-    key text COLLATE "C",
-    occupies smallint NOT NULL DEFAULT 0,
-    cancel_revision bigint NOT NULL DEFAULT 0,
+    job_name text COLLATE "C",
     verdict text,
     reason text,
     result text,
     error text,
-    progress text,
-    delayed smallint NOT NULL DEFAULT 0,
-    open smallint NOT NULL DEFAULT 1,
-    partition bigint NOT NULL DEFAULT 0,
-    epoch bigint NOT NULL DEFAULT 0
-) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
+    progress text
+) WITH (fillfactor = 33, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
 -- What waits, in the order in which it starts. What was due when it was made stands apart from what was not
 -- (delayed), so that finding the best few need not pass over work that lies in the future.
 CREATE INDEX ready ON executions (queue, delayed, priority DESC, attempt_id, not_before, task, target)
@@ -65,7 +66,7 @@ CREATE INDEX placing_ids ON executions (id, not_before) WHERE state = 'placing';
 -- One nominal time of a job has one execution on one target (law 2); NULLs differ, so manual runs are not held to it.
 CREATE UNIQUE INDEX job_times ON executions (job_id, nominal, target) WHERE job_id IS NOT NULL;
 -- What has not ended, or still occupies its job, found without passing over what has.
-CREATE INDEX open_ids ON executions (id, state) WHERE open = 1;
+CREATE INDEX open_ids ON executions (id, state) WITH (fillfactor = 40) WHERE open = 1;
 CREATE INDEX open_of_job ON executions (job_id, nominal) WHERE open = 1 AND job_id IS NOT NULL;
 CREATE INDEX open_of_node ON executions (node, attempt_id) WHERE open = 1 AND node IS NOT NULL;
 CREATE INDEX open_for_target ON executions (target) WHERE open = 1 AND target <> '';

@@ -424,6 +424,40 @@ def test_an_outcome_that_says_it_is_alone_is_held_to_its_fence_and_frees_its_job
     assert {row.id for row in store.running(NODE.id)} == {"2", "3"}
 
 
+def test_of_outcomes_that_come_again_beside_new_ones_all_are_applied_and_the_stale_one_is_told_apart(
+    place: Place,
+) -> None:
+    store = place.store(NODE)
+    enqueue(store, "1", "2", "3")
+    store.start(NODE.id, T0, free={"default": 3})
+    first, second = (Outcome(one, one, NODE.id, Ending.SUCCEEDED, T0, alone=True) for one in "12")
+    stale = Outcome("3", "3", OTHER.id, Ending.FAILED, T0, error="late", alone=True)
+    store.finish([first], T0)
+
+    answer = store.finish([first, second, stale], T0 + 1)
+
+    assert (answer.applied, answer.stale) == ({"1", "2"}, {"3"})
+    assert place.say("SELECT state, error FROM executions ORDER BY id") == [
+        ("succeeded", None),
+        ("succeeded", None),
+        ("running", None),
+    ]
+
+
+def test_a_damaged_row_that_is_tried_again_keeps_what_it_had(place: Place) -> None:
+    store = place.store(NODE)
+    enqueue(store, "1")
+    store.start(NODE.id, T0, free={"default": 1})
+    store.finish([Outcome("1", "1", NODE.id, Ending.RETRY, T0 + 1, next_attempt_id="2", not_before=T0 + 1)], T0 + 1)
+    columns = "state, attempt_id, node, first_started_at, started_at, occupies"
+    before = place.say(f"UPDATE executions SET rules = 'nonsense' RETURNING {columns}")
+
+    answer = store.start(NODE.id, T0 + 2, free={"default": 1})
+
+    assert answer.claims == []
+    assert place.say(f"SELECT {columns} FROM executions") == before
+
+
 # ---- Plans
 
 
@@ -657,8 +691,9 @@ def test_a_statement_that_takes_too_long_is_cancelled_by_the_server(place: Place
     assert store.count_executions() == 1
 
 
-def test_nothing_that_was_set_outlives_a_transaction(store: PostgresStorage) -> None:
-    """A proxy may give the connection to anybody else."""
+def test_behind_a_proxy_nothing_that_was_set_outlives_a_transaction(place: Place) -> None:
+    """It may give the connection to anybody else."""
+    store = place.store(NODE, pooled=True)
     names = ("search_path", "statement_timeout", "idle_in_transaction_session_timeout")
     session: Any = None
 
