@@ -35,6 +35,7 @@ from psycopg.types.numeric import Int8Dumper
 from ..model.errors import StoreContended, StoreError, StoreUnavailable
 from .postgres_schema import quoted
 from .postgres_watermarks import Watermark
+from .postgres_wire import Wire
 from .rows import Known, Row
 from .sessions import Sessions, ThreadSession
 from .threads import start_daemon
@@ -220,14 +221,33 @@ class Session(Statements, ThreadSession):
         ThreadSession.__init__(self)
         self.connection = connection
         self._on_news, self._channel = on_news, channel
-        self._settings = b"" if is_direct(connection) else f"; {_set(settings, 'LOCAL')}".encode()
+        self._wire = Wire(connection) if is_direct(connection) else None
+        self._settings = b"" if self._wire else f"; {_set(settings, 'LOCAL')}".encode()
+        self._unsaid = b""
+        """What begins the transaction, until its first statement takes it along."""
 
     def _ask(self, sql: str, parameters: Sequence[Any]) -> Answer:
-        return psycopg.Cursor(self.connection).execute(marked(sql), parameters)
+        if self._wire is None:
+            return psycopg.Cursor(self.connection).execute(marked(sql), parameters)
+        first, self._unsaid = self._unsaid, b""
+        return self._wire.ask(sql, parameters, first)
 
     def _ask_for_each(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        self._begin()
         with psycopg.Cursor(self.connection) as cursor:
             cursor.executemany(marked(sql), rows)
+
+    def _begin(self) -> None:
+        first, self._unsaid = self._unsaid, b""
+        if first:
+            self._say(first)
+
+    def _say(self, statements: bytes) -> None:
+        """What has no parameters and gives nothing; behind a proxy several at once, which cannot be prepared."""
+        if self._wire is None:
+            self.connection.execute(statements, prepare=False)
+        else:
+            self._wire.say(statements)
 
     # ---- transactions
 
@@ -249,7 +269,9 @@ class Session(Statements, ThreadSession):
                 self.close()
 
     def begin(self, writing: bool) -> None:
-        """Begin, for `block` to end. If it raises, nothing was begun."""
+        """Begin, for `block` to end. If it raises, nothing was begun. The server mostly hears of it with the first
+        statement.
+        """
         self.lock.acquire()
         try:
             self.depth, self.writing, self.failed = 1, writing, False
@@ -258,10 +280,12 @@ class Session(Statements, ThreadSession):
             self.newsworthy = False
             if self.stale:
                 raise self._refusal()
+            self._unsaid = (_BEGIN_WRITING if writing else _BEGIN_READING) + self._settings
             try:
-                # Behind a proxy several statements at once, in one journey; such cannot be prepared.
-                begin = (_BEGIN_WRITING if writing else _BEGIN_READING) + self._settings
-                self.connection.execute(begin, prepare=False)
+                if self._wire is None:
+                    self._begin()
+                else:
+                    self._wire.check()
             except psycopg.Error as error:
                 raise self._failure(error) from error
         except BaseException:
@@ -275,16 +299,18 @@ class Session(Statements, ThreadSession):
             self.run(sql, parameters)
         if self.newsworthy and (channel := self._channel()) is not None:
             self.fetch("SELECT pg_notify(?, '')", (channel,))
-        self.run("COMMIT")
+        if not self._unsaid:
+            self.run("COMMIT")
         if self.newsworthy:
             self._on_news()
 
     def _roll_back(self) -> None:
+        self._unsaid = b""
         self.named.clear()
         self.marks.clear()
         with suppress(psycopg.Error):
             if not self.lost and self.connection.info.transaction_status is not TransactionStatus.IDLE:
-                self.connection.execute("ROLLBACK", prepare=False)
+                self._say(b"ROLLBACK")
         if not self.lost and self.connection.info.transaction_status is not TransactionStatus.IDLE:
             self._close()
 
