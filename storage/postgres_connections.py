@@ -82,13 +82,13 @@ class Settings:
     pooled: bool
 
     def conninfo(self) -> dict[str, Any]:
-        """The connection string, with what it does not say itself."""
+        """The connection string, with what it does not say itself; text is what we say it is."""
         known: dict[str, Any] = {
             **_KEEPALIVE,
             "application_name": "clepsydra",
             "connect_timeout": str(max(2, round(self.connect_timeout))),  # libpq waits for two seconds at least
         }
-        return known | conninfo_to_dict(self.dsn)
+        return known | conninfo_to_dict(self.dsn) | {"client_encoding": "UTF8"}
 
     @property
     def where(self) -> str:

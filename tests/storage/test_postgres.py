@@ -729,6 +729,25 @@ def test_behind_a_proxy_nothing_is_prepared(
     assert (prepared[0] > 0) is prepares
 
 
+def test_a_connection_keeps_no_more_prepared_statements_than_it_may(store: PostgresStorage) -> None:
+    with store.reading():
+        session = store._session()  # pyright: ignore[reportPrivateUsage]
+        for number in (*range(300), *range(300), *range(200), *range(200)):
+            assert session.fetch(f"SELECT {number} + ?", (1,)) == [(number + 1,)]
+        (prepared,) = session.fetch("SELECT count(*) FROM pg_prepared_statements")
+
+    assert 0 < prepared[0] <= 256
+
+
+def test_what_is_prepared_is_there_after_a_transaction_that_failed(store: PostgresStorage) -> None:
+    for _ in range(3):
+        store.count_executions()
+        with pytest.raises(StoreError), store.transaction():
+            store._session().fetch("SELECT 1 / ?", (0,))  # pyright: ignore[reportPrivateUsage]
+
+    assert store.count_executions() == 0
+
+
 # ---- Hints
 
 
@@ -916,6 +935,15 @@ def test_an_error_of_any_text_can_be_recorded_and_read(store: PostgresStorage, t
     store.finish([Outcome("x", "x", NODE.id, Ending.FAILED, T0, error=text)], T0)
 
     assert store.get_executions(["x"])["x"].error == text
+
+
+def test_any_text_is_kept_whatever_encoding_the_connection_string_asks_for(place: Place) -> None:
+    place.dsn += "&client_encoding=latin1"
+    store = place.store(NODE)
+
+    enqueue(store, "x", key="水时计")
+
+    assert store.get_executions(["x"])["x"].key == "水时计"
 
 
 @pytest.mark.parametrize("key", ["it's", "a\0b", "\ud800", 'quo"te', "back\\slash", "ü" * 200])
