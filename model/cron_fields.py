@@ -312,6 +312,10 @@ def unrestricted(text: str) -> bool:
 @lru_cache(maxsize=4096)
 def split_field(index: int, text: str) -> tuple[str, tuple[Special, ...]]:
     """A field as croniter is to see it ('' for nothing), and what croniter must not see."""
+    if text == "*":
+        return text, ()
+    if (value := _value(index, KINDS[index], text)) is not None:
+        return str(value % 7 if index == WEEKDAY else value), ()
     plain: list[str] = []
     taken: list[Special] = []
     for atom in text.split(","):
