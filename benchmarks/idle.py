@@ -10,7 +10,7 @@ Memory is the resident set with them less the one just before, so it is told in 
 on a database, where the process holds what it needs of them. No two are due at once, which is the worst case; "crons by
 the minute" is the usual one. Each is watched for ten seconds. Databases are filled by a process of its own, and the
 limit is another one that reads the rows that we wrote with the driver alone, into a list of tuples. Up to 10,000 jobs
-on a database the ledger is audited.
+the ledger is audited.
 
     python benchmarks/idle.py [--size 1000000] [--rounds 5] [--group SQLite]
 """
@@ -40,7 +40,6 @@ from peer_programs.rest import counted_loop, resident, watched
 from clepsydra import Cron, Every, Job, PostgresStorage, Schedule, Scheduler, SQLiteStorage, Storage, Task
 
 AUDITED = 10_000
-"""More would take many minutes, and none of them has run."""
 SIZES = (10_000, 100_000, 1_000_000)
 STORES: Mapping[str, Callable[[str], Storage]] = {"PostgreSQL": PostgresStorage, "SQLite": SQLiteStorage}
 PLACES: Mapping[str, Callable[[], AbstractContextManager[str]]] = {
@@ -88,7 +87,15 @@ async def in_memory(schedule: Callable[[int], Schedule], size: int) -> Mapping[s
         await scheduler.add_jobs(jobs(schedule, size))
         numbers = {ADDING: (time.perf_counter() - began) / size * 1e6}
         numbers[MEMORY] = (resident() - before) / size
-        return {**numbers, **await watched(anyio.sleep, size)}
+        numbers |= await watched(anyio.sleep, size)
+        await audited_up_to(AUDITED, scheduler, size)
+        return numbers
+
+
+async def audited_up_to(most: int, scheduler: Scheduler, size: int) -> None:
+    """More would take many minutes, and none of them has run."""
+    if size <= most:
+        await audited_while_it_runs(scheduler)
 
 
 async def without_jobs(size: int) -> Mapping[str, float]:
@@ -122,8 +129,7 @@ async def loaded(storage: Storage, size: int) -> Mapping[str, float]:
         numbers[MEMORY] = (resident() - before) / size
         numbers |= await watched(anyio.sleep, size)
         assert await scheduler.count_jobs() == size
-        if size <= AUDITED:
-            await audited_while_it_runs(scheduler)
+        await audited_up_to(AUDITED, scheduler, size)
         return numbers
 
 

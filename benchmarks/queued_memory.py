@@ -2,7 +2,7 @@
 
 Claim: the work that waits is in the store and not in the process: with a million queued executions, of which the first
 are run, the process peaks at about the memory that it has with an empty store. They are enqueued by a process
-of their own, in lists of 1,000.
+of their own, in lists of 1,000. Up to 10,000 of them the ledger is audited.
 
     python benchmarks/queued_memory.py [--size 1000000] [--rounds 1]
 """
@@ -19,11 +19,13 @@ import anyio
 import databases
 import side_by_side
 from drain import AT_ONCE, Counter, hold_nothing, that_does_not_run
+from ledger import audited
 
 from clepsydra import PostgresStorage, Scheduler, SQLiteStorage, Storage
 
 RUN = 1000
 """So many of them are run, so that whatever the chain would load is loaded."""
+AUDITED = 10_000
 WATCHED = 5.0
 """Seconds in which it does nothing but hold them, where there are fewer than that."""
 
@@ -47,7 +49,10 @@ async def hold(storage: Storage, size: int) -> Mapping[str, float]:
             await counter.reached.wait()
         else:
             await anyio.sleep(WATCHED)
-    return {"peak resident memory, MB": _peak()}
+    numbers = {"peak resident memory, MB": _peak()}
+    if 0 < size <= AUDITED:
+        audited(storage, at_least=size)
+    return numbers
 
 
 def _peak() -> float:
