@@ -9,6 +9,8 @@ has no more. At rest it is none.
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 LONGEST_WAIT = 0.05
 """Seconds for which a claim may wait for a slot; then it is given back, to whoever has room."""
 QUIET = 1.0
@@ -46,6 +48,11 @@ class Ahead:
     def rest(self, queue: str) -> None:
         """The store has no more of this queue."""
         self._of.pop(queue, None)
+
+    def rest_all_but(self, queues: Container[str]) -> None:
+        """Only these are asked for more."""
+        for queue in [queue for queue in self._of if queue not in queues]:
+            del self._of[queue]
 
     def gave_back(self, queue: str, now: float) -> None:
         """What was claimed has waited for too long."""

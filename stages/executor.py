@@ -266,6 +266,7 @@ class Executor:
 
     def _take_stock(self, asked: Iterable[str], dry: Collection[str]) -> None:
         """The store has answered, and its claims are not in the pool yet."""
+        self._ahead.rest_all_but(self._demand.drawn)
         waited, took = self._pool.take_stock()
         now = self._clock.monotonic()
         for queue in asked:

@@ -60,6 +60,15 @@ def test_what_was_given_back_leaves_its_queue_quiet_for_a_while() -> None:
     assert used_up(ahead, now=10.0 + QUIET) == 8
 
 
+def test_a_queue_that_is_not_asked_any_more_leaves_its_part_to_the_others() -> None:
+    ahead = Ahead(10)
+    assert [used_up(ahead, "a"), used_up(ahead, "b")] == [8, 2]
+
+    ahead.rest_all_but({"b"})
+
+    assert (ahead.of("a"), used_up(ahead, "b")) == (0, 4)
+
+
 def test_all_queues_together_never_have_more_than_one_write_carries() -> None:
     random, ahead, queues = Random(4), Ahead(1024), ["a", "b", "c", "d"]
     for _ in range(2000):
