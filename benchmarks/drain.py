@@ -2,7 +2,7 @@
 
 Claim: with every commit synced to disk, ledger, fences and history on, one process runs many times more executions a
 second than procrastinate, SAQ, oban-py and both APSchedulers, and than huey on SQLite. With as many slots as pgqueuer
-has jobs in a batch it runs more than that, too; with the default of 64 slots, and so 64 to a commit, not yet. The bare
+has jobs in a batch it runs more than that, too; with the default of 64 it claims ahead of them to that end. The bare
 loop claims and finishes rows of one plain table with the driver alone and awaits the tasks in place, once in the
 batches that we use and once in large ones. Each peer is configured to its best, as its program in `peer_programs/`
 says; those that run hundreds a second run a part of the size.
