@@ -103,12 +103,14 @@ class Call:
         "what",
     )
 
-    def __init__(self, function: Callable[[Storage], object], kind: Kind, what: str, patience: float) -> None:
+    def __init__(
+        self, function: Callable[[Storage], object], kind: Kind, what: str, patience: float, done: anyio.Event
+    ) -> None:
         self.function = function
         self.kind = kind
         self.what = what
         self.patience = patience  # seconds after which it is taken to hang
-        self.done = anyio.Event()
+        self.done = done
         self.submitted_at = 0.0
         self.begun = False
         self.given_up = False

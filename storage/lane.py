@@ -143,6 +143,8 @@ class StorageLane:
         self._reads = ReadQueue("reader", storage, self._watch, call_deadline, readers)
         self._queues: tuple[CallQueue, ...] = (self._writes, self._reads)
         self._watcher_rests: anyio.Event | None = None
+        self._make_event: Callable[[], anyio.Event] = anyio.Event
+        """While it runs, the event loop's own kind: to ask each time which that is takes longer than to make one."""
         self._deadlines = Deadlines[int](clock, self._expire)
         self._watched: dict[int, Call] | None = None
         """Calls with a deadline, while the lane runs. One task watches over them all: a scope for each costs more."""
@@ -327,7 +329,7 @@ class StorageLane:
             return order.function(self._storage)
 
     async def _call_in_thread(self, order: _Order, until: float | None = None) -> object:
-        call = Call(order.function, order.kind, order.what, order.patience)
+        call = Call(order.function, order.kind, order.what, order.patience, self._make_event())
         if self._running:
             self._count_in(call)
         order.queue.submit(call, self._companion(order))
@@ -367,7 +369,7 @@ class StorageLane:
         companion = None if bring is None else bring()
         if companion is None:
             return None
-        call = Call(companion.function, Kind.WORK, companion.what, self._call_deadline)
+        call = Call(companion.function, Kind.WORK, companion.what, self._call_deadline, self._make_event())
         call.take_answer = companion.take_answer
         if self._running:
             self._count_in(call)
@@ -451,6 +453,7 @@ class StorageLane:
         loop = EventLoopHandle.current()
         try:
             self._running = True
+            self._make_event = type(anyio.Event())
             for queue in self._queues:
                 self._count_queued(queue, self._count_in)
                 queue.start(loop, self._deliver)
@@ -504,6 +507,7 @@ class StorageLane:
         if waiting.fired:
             self._watch.activity.ended()
         self._running = False
+        self._make_event = anyio.Event
         watched, self._watched = self._watched, None
         for queue in self._queues:
             for worker in list(queue.workers):
