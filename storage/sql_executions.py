@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from itertools import compress
 from operator import ne
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ..model.execution import FINISHED, UNFINISHED, UNSTARTED, Attempt, Execution, State
 from ..model.filters import EVERY_EXECUTION, ExecutionFilter, Order
@@ -46,9 +46,9 @@ def numbers(states: Collection[State], only: str = "") -> str:
 
 _QUEUES = """
 WITH RECURSIVE waiting (name) AS (
-    SELECT min(queue) FROM executions{by_due} WHERE state = 'pending'
+    SELECT min(queue) FROM executions{by_queue} WHERE state = 'pending'
     UNION ALL
-    SELECT (SELECT min(queue) FROM executions{by_due} WHERE state = 'pending' AND queue > waiting.name)
+    SELECT (SELECT min(queue) FROM executions{by_queue} WHERE state = 'pending' AND queue > waiting.name)
     FROM waiting WHERE waiting.name IS NOT NULL
 )
 SELECT name FROM waiting WHERE name IS NOT NULL"""
@@ -56,6 +56,9 @@ SELECT name FROM waiting WHERE name IS NOT NULL"""
 
 class SQLExecutions(SQLAccess):
     """The tables `executions`, `attempts` and `job_names`."""
+
+    way_to_running: ClassVar[tuple[str, str]] = ("open_of_node", "node IS NOT NULL")
+    """The index of what runs, and what it asks for."""
 
     # ---- by what they are known
 
@@ -96,12 +99,13 @@ class SQLExecutions(SQLAccess):
 
     def running_rows(self, node_ids: Collection[str] | None, limit: int | None, after: str | None) -> list[Execution]:
         """By attempt id."""
-        where = Conditions(self.dialect, ["open = 1", "node IS NOT NULL", _RUNS])
+        index, asked_for = self.way_to_running
+        where = Conditions(self.dialect, ["open = 1", asked_for, _RUNS])
         where.among("node", node_ids)
         if after is not None:
             where.compare("attempt_id", ">", after)
         where.parameters.append(self.dialect.unlimited if limit is None else limit)
-        return self._executions(f"{where.text} ORDER BY attempt_id LIMIT ?", *where.parameters, index="open_of_node")
+        return self._executions(f"{where.text} ORDER BY attempt_id LIMIT ?", *where.parameters, index=index)
 
     def targeted_rows(self, alive: Collection[str]) -> list[Execution]:
         """Waiting for another node than these, by id."""
@@ -147,7 +151,7 @@ class SQLExecutions(SQLAccess):
 
     def _queues(self) -> list[str]:
         """Those in which something waits, each found by one look into an index."""
-        return [row[0] for row in self._session().fetch(_QUEUES.format(by_due=self.dialect.by("due")))]
+        return [row[0] for row in self._session().fetch(_QUEUES.format(by_queue=self.dialect.by("ready")))]
 
     # ---- lists
 

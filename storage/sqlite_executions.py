@@ -11,23 +11,26 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any, Final
 
-from ..model.execution import FINAL, UNFINISHED, Execution, Outcome, State
+from ..model.execution import FINAL, FINISHED, UNFINISHED, Execution, Outcome, State
 from ..model.filters import ExecutionFilter
 from ..model.instants import Instant
 from .protocol import Claim
 from .rows import CLAIM_COLUMNS, Row, claim_from_row, is_storable, stored
 from .sql import Conditions, execution_conditions
-from .sql_access import insert
-from .sql_executions import SQLExecutions, ready_order
+from .sql_access import insert, words
+from .sql_executions import SQLExecutions, numbers, ready_order
 from .sqlite_connections import Statements
 from .sqlite_queries import IN_LIST, SQLITE, listed
 
 _MANY: Final = 4096
 """So many delayed executions that have come due are sorted; of more, the best are looked up in the order of all."""
 
+_ENOUGH: Final = 4096
+"""So many that were due when they were made are looked at to learn when a queue has work next."""
+
 _PRIORITY: Final = CLAIM_COLUMNS.index("priority")
 _ATTEMPT: Final = CLAIM_COLUMNS.index("attempt_id")
-_RUNNING = frozenset((State.RUNNING,))
+_NOT_PENDING = UNFINISHED - {State.PENDING}
 _UNSUCCESSFUL = frozenset((State.CANCELLED, State.EXPIRED, State.FAILED))
 _IDS = "sqlite_autoindex_executions_1"
 """The index of the primary key."""
@@ -59,6 +62,7 @@ class SQLiteExecutions(SQLExecutions):
     """The tables `executions`, `attempts` and `job_names`."""
 
     dialect = SQLITE
+    way_to_running = "open_states", "state <> 'pending' AND state IN ('running', 'cancelled') AND node IS NOT NULL"
 
     @abstractmethod
     def _session(self) -> Statements:
@@ -173,14 +177,16 @@ class SQLiteExecutions(SQLExecutions):
     def next_due_rows(
         self, after: Instant, queues: Collection[str] | None, ignore: Collection[str]
     ) -> Mapping[str, Instant]:
-        """Per queue the earliest."""
+        """Per queue the earliest. Of what was due when it was made a part tells: it is due, unless clocks differ."""
         passed_over = [*ignore, *self._damaged.get("executions", ())]
-        without = f" AND id NOT {IN_LIST}" if passed_over else ""
-        earliest = " UNION ALL ".join(
-            "SELECT min(not_before) FROM executions INDEXED BY due "
-            f"WHERE state = 'pending' AND queue = ?1 AND delayed = {delayed} AND not_before > ?2{without}"
-            for delayed in (0, 1)
-        ).replace("json_each(?)", "json_each(?3)")
+        without = f" AND id NOT {IN_LIST.replace('?', '?3')}" if passed_over else ""
+        earliest = f"""
+            SELECT min(not_before) FROM (
+                SELECT not_before FROM executions INDEXED BY ready
+                WHERE state = 'pending' AND queue = ?1 AND delayed = 0{without} LIMIT {_ENOUGH}
+            ) WHERE not_before > ?2
+            UNION ALL SELECT min(not_before) FROM executions INDEXED BY due
+            WHERE state = 'pending' AND queue = ?1 AND delayed = 1 AND not_before > ?2{without}"""
         parameters = (after, listed(passed_over)) if passed_over else (after,)
         found: dict[str, Instant] = {}
         for queue in self._queues() if queues is None else queues:
@@ -211,15 +217,27 @@ class SQLiteExecutions(SQLExecutions):
                 return f"executions INDEXED BY {_IDS}", conditions
             conditions.add(f"job_id IS NOT NULL AND job_id {IN_LIST}", listed(jobs))
             return f"executions INDEXED BY {'open_of_job' if waiting else 'job_times'}", conditions
-        if states == _RUNNING:
-            conditions.add("node IS NOT NULL")
-            return "executions INDEXED BY open_of_node", conditions
+        if states is not None and states <= _NOT_PENDING:
+            conditions.add("state <> 'pending'")
+            return "executions INDEXED BY open_states", conditions
         if waiting:
             return "executions INDEXED BY open_ids", conditions
         if states is not None and states <= _UNSUCCESSFUL:
             conditions.add("(state = 'cancelled' OR state = 'expired' OR state = 'failed')")
             return "executions INDEXED BY unsuccessful", conditions
         return "executions", conditions
+
+    def _every_by_state(self) -> str:
+        pending = ", ".join("count(*)" if state is State.PENDING else "0" for state in State)
+        others = "FROM executions INDEXED BY open_states WHERE open = 1 AND state <> 'pending'"
+        # What has ended and still occupies stands in both of these, but for its end.
+        not_ended = f"{others} AND state IN ({words(FINISHED)}) AND finished_at IS NULL"
+        return (
+            f"SELECT {pending} FROM executions INDEXED BY ready WHERE state = 'pending' "
+            f"UNION ALL SELECT {numbers(_NOT_PENDING)} {others} "
+            f"UNION ALL SELECT {numbers(FINISHED)} {not_ended} "
+            f"UNION ALL SELECT {numbers(FINISHED)} FROM executions INDEXED BY history WHERE finished_at IS NOT NULL"
+        )
 
     def _has_many(self, job_ids: Collection[str]) -> bool:
         rows = self._session().fetch(

@@ -6,8 +6,9 @@ end of `STEPS`; steps that have been released never change. All missing steps ar
 two starters one makes the schema and the other finds it made.
 
 Instants are integers, microseconds since the epoch. There are no STRICT tables: such a file could not be opened with a
-SQLite before 3.37. Indexes are partial wherever the rows that they serve are few: an execution that comes, runs and
-goes touches six of them (its id, one until it has ended, two while it waits, one while it runs, one when it has ended).
+SQLite before 3.37. Indexes are partial wherever the rows that they serve are few, and a change of state moves as few
+entries as can be: an execution that comes, runs and goes has one for its id, one until it has ended, one while it
+waits, one while it runs, and one when it has ended.
 """
 
 from __future__ import annotations
@@ -65,14 +66,14 @@ CREATE TABLE executions (
 -- (`delayed`), so that finding the best few need not pass over work that lies in the future.
 CREATE INDEX ready ON executions (queue, delayed, priority DESC, attempt_id, not_before, task, target)
     WHERE state = 'pending';
-CREATE INDEX due ON executions (queue, delayed, not_before) WHERE state = 'pending';
+CREATE INDEX due ON executions (queue, not_before) WHERE state = 'pending' AND delayed = 1;
 CREATE INDEX placing ON executions (id, not_before) WHERE state = 'placing';
 -- One nominal time of a job has one execution on one target (law 2); NULLs differ, so manual runs are not held to it.
 CREATE UNIQUE INDEX job_times ON executions (job_id, nominal, target) WHERE job_id IS NOT NULL;
 -- What has not ended, or still occupies its job, found without passing over what has.
-CREATE INDEX open_ids ON executions (id, state) WHERE open = 1;
+CREATE INDEX open_ids ON executions (id) WHERE open = 1;
+CREATE INDEX open_states ON executions (state, id) WHERE open = 1 AND state <> 'pending';
 CREATE INDEX open_of_job ON executions (job_id, nominal) WHERE open = 1 AND job_id IS NOT NULL;
-CREATE INDEX open_of_node ON executions (node, attempt_id) WHERE open = 1 AND node IS NOT NULL;
 CREATE INDEX open_for_target ON executions (target) WHERE open = 1 AND target <> '';
 CREATE INDEX open_keys ON executions (task, key) WHERE open = 1 AND key IS NOT NULL;
 CREATE INDEX open_cancels ON executions (cancel_revision) WHERE open = 1 AND cancel_revision > 0;
