@@ -460,7 +460,28 @@ def job_from_json(name: str, text: JsonText) -> Job:
 
 
 def definition_from_json(text: JsonText) -> Definition:
-    """What a stored text defines, under whatever name."""
+    """What a stored text defines, under whatever name. Jobs that differ by their schedule alone share the rest."""
+    # Quotes inside of texts are escaped and keys are sorted, so this is the key.
+    before, found, after = text.partition('"schedule":')
+    if len(text) >= _SHORT or not after.startswith("{"):
+        return _whole_definition(text)
+    schedule, end = _DECODER.raw_decode(after)
+    rest = _definition_without_schedule(f"{before}{found}null{after[end:]}")
+    return Definition(
+        rest.work,
+        schedule_from_json(schedule),
+        rest.misfire,
+        rest.overlap,
+        rest.max_running,
+        rest.jitter,
+        rest.limit,
+        rest.run_on,
+        rest.state,
+        rest.immediate,
+    )
+
+
+def _whole_definition(text: JsonText) -> Definition:
     data = json.loads(text)
     work = work_from_row(data["task"], data["args"], data["queue"], data["priority"], data["labels"], data["rules"])
     return Definition(
@@ -475,3 +496,7 @@ def definition_from_json(text: JsonText) -> Definition:
         JobState.ACTIVE,
         data.get("immediate", False),
     )
+
+
+_DECODER = json.JSONDecoder()
+_definition_without_schedule = lru_cache(maxsize=4096)(_whole_definition)

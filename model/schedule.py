@@ -23,7 +23,7 @@ from .bound import BoundSchedule as BoundSchedule
 from .calendar import local_datetime, local_seconds, seconds_named, zone, zone_name
 from .clock import SystemClock
 from .errors import InvalidArgument, ScheduleError, shown
-from .instants import DAY, MILLISECOND, SECOND, Instant, Micros, to_datetime, to_instant, to_micros, to_timedelta
+from .instants import DAY, MILLISECOND, SECOND, Instant, Micros, to_datetime, to_instant, to_micros
 
 
 class Schedule(ABC):
@@ -171,6 +171,10 @@ def _interval(interval: timedelta | float | None, parts: Mapping[str, float]) ->
             micros += to_micros(value, name) * _UNITS[name]
     except (InvalidArgument, OverflowError) as error:
         raise ScheduleError(f"Every: {error}") from None
+    return _in_bounds(micros)
+
+
+def _in_bounds(micros: Micros) -> Micros:
     if not MILLISECOND <= micros <= LONGEST_INTERVAL:
         given = f"an interval of {micros / SECOND:g} s"
         raise ScheduleError(f"Every: {given}; give from 0.001 s to 1000 years, e.g. Every(minutes=5)")
@@ -465,7 +469,9 @@ def _every_from_json(data: Mapping[str, Any]) -> Every:
     micros = data["micros"]
     if isinstance(micros, bool) or not isinstance(micros, int):
         raise TypeError("micros must be a whole number")
-    return Every(to_timedelta(micros), after_completion=data["after_completion"] is True)
+    every = object.__new__(Every)  # each of a million jobs may have its own
+    every.__attrs_init__(_in_bounds(micros), data["after_completion"] is True)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    return every
 
 
 def _when(text: str | None) -> datetime | None:

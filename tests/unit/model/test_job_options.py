@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clepsydra import InvalidArgument, Job, Recovery
+from clepsydra import Every, InvalidArgument, Job, Recovery, Schedule
 from clepsydra.model.job import job_from_json, job_to_json
 from clepsydra.model.policies import TimeoutFrom
 from clepsydra.model.redeploy import evolve_state, with_recovery
@@ -17,6 +17,22 @@ def test_timeout_from_and_immediate_come_back_from_the_store() -> None:
 
     assert same == job
     assert (same.work.timeout_from, same.immediate) == (TimeoutFrom.NOMINAL, True)
+
+
+@pytest.mark.parametrize("schedule", [None, Every(minutes=5), Every(minutes=5) | Every(minutes=7)])
+@pytest.mark.parametrize("text", ['"schedule":{"kind":"reboot"}', '"schedule":null', "x" * 2000])
+def test_a_definition_comes_back_whatever_its_arguments_look_like(schedule: Schedule | None, text: str) -> None:
+    job = Job("report", "report", schedule, args={'"schedule":': text}, labels={'"schedule":{}': text[:100]})
+
+    assert job_from_json("report", job_to_json(job)) == job
+
+
+@pytest.mark.parametrize("damage", [('"schedule":', ""), ("}", "} x"), ('"every"', '"?"'), ('"limit":3', '"limit"')])
+def test_a_damaged_definition_is_refused(damage: tuple[str, str]) -> None:
+    text = job_to_json(Job("report", "report", Every(minutes=5), limit=3))
+
+    with pytest.raises(ValueError, match=r"\S"):
+        job_from_json("report", text.replace(*damage))
 
 
 def test_a_definition_that_says_neither_is_written_as_it_always_was() -> None:
