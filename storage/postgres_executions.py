@@ -23,12 +23,11 @@ from .rows import (
     DAMAGE,
     EXECUTION_COLUMNS,
     EXECUTION_DEFAULTS,
-    WORK_COLUMNS,
     Row,
     claim_from_row,
+    columns_of_new,
     is_storable,
     stored,
-    work_to_columns,
 )
 from .sql_access import select
 from .sql_executions import SQLExecutions, ready_order
@@ -352,7 +351,7 @@ class PostgresExecutions(SQLExecutions):
     def insert_unknown(self, rows: Iterable[Execution]) -> bool:
         """In one statement. What all rows have in common travels once, and what is the default not at all."""
         rows = list(rows)
-        columns = _columns_of_new(rows)
+        columns = columns_of_new(rows)
         same = [(name, values[0]) for name, values in columns.items() if name != "id" and _are_same(values)]
         each = [(name, values) for name, values in columns.items() if name == "id" or not _are_same(values)]
         shape = [(name, "same") for name, value in same if value != _DEFAULTS[name]]
@@ -462,27 +461,6 @@ def _end(each: tuple[str, ...], same: tuple[str, ...]) -> str:
         same=", ".join(f"?::{_OUTCOME[name]} AS {name}" for name in same),
         **sources,
     )
-
-
-def _columns_of_new(rows: Sequence[Execution]) -> dict[str, list[Any]]:
-    """What rows of no job may have, before anything has become of them; their attempt has their id."""
-    texts: dict[int, Row] = {}
-    for row in rows:
-        if id(row.work) not in texts:
-            texts[id(row.work)] = work_to_columns(row.work)
-    works = zip(*(texts[id(row.work)] for row in rows), strict=True)
-    return {
-        **dict(zip(WORK_COLUMNS, map(list, works), strict=True)),
-        "id": [row.id for row in rows],
-        "cause": [row.cause.value for row in rows],
-        "job_name": [row.job_name for row in rows],
-        "generation": [row.generation for row in rows],
-        "created_at": [row.created_at for row in rows],
-        "due_at": [row.due_at for row in rows],
-        "not_before": [row.not_before for row in rows],
-        "start_by": [row.start_by for row in rows],
-        "delayed": [int(row.not_before > row.created_at) for row in rows],
-    }
 
 
 def _are_same(values: list[Any]) -> bool:

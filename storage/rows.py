@@ -174,6 +174,27 @@ def execution_to_row(execution: Execution, known: Known | None = None) -> Row:
     )
 
 
+def columns_of_new(rows: Sequence[Execution]) -> dict[str, list[Any]]:
+    """What rows of no job may have, before anything has become of them; their attempt has their id."""
+    texts: dict[int, Row] = {}
+    for row in rows:
+        if id(row.work) not in texts:
+            texts[id(row.work)] = work_to_columns(row.work)
+    works = zip(*(texts[id(row.work)] for row in rows), strict=True)
+    return {
+        **dict(zip(WORK_COLUMNS, map(list, works), strict=True)),
+        "id": [row.id for row in rows],
+        "cause": [row.cause.value for row in rows],
+        "job_name": [row.job_name for row in rows],
+        "generation": [row.generation for row in rows],
+        "created_at": [row.created_at for row in rows],
+        "due_at": [row.due_at for row in rows],
+        "not_before": [row.not_before for row in rows],
+        "start_by": [row.start_by for row in rows],
+        "delayed": [int(row.not_before > row.created_at) for row in rows],
+    }
+
+
 def work_to_columns(work: Work) -> Row:
     """In the order of `WORK_COLUMNS`."""
     labels = stored(labels_text(work.labels)) if work.labels else "{}"

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any, Final
 
 from ..model.execution import FINAL, FINISHED, UNFINISHED, Execution, Outcome, State
 from ..model.filters import ExecutionFilter
 from ..model.instants import Instant
 from .protocol import Claim
-from .rows import CLAIM_COLUMNS, Row, claim_from_row, is_storable, stored
+from .rows import (
+    CLAIM_COLUMNS,
+    EXECUTION_COLUMNS,
+    EXECUTION_DEFAULTS,
+    Row,
+    claim_from_row,
+    columns_of_new,
+    is_storable,
+    stored,
+)
 from .sql import Conditions, execution_conditions
 from .sql_access import insert, words
 from .sql_executions import SQLExecutions, numbers, ready_order
@@ -28,6 +37,10 @@ _MANY: Final = 4096
 _ENOUGH: Final = 4096
 """So many that were due when they were made are looked at to learn when a queue has work next."""
 
+_TEXT_AT_ONCE: Final = 1_000_000
+"""Characters of arguments that go down in one statement."""
+
+_DEFAULTS: Final[dict[str, Any]] = dict(zip(EXECUTION_COLUMNS, EXECUTION_DEFAULTS, strict=True))
 _PRIORITY: Final = CLAIM_COLUMNS.index("priority")
 _ATTEMPT: Final = CLAIM_COLUMNS.index("attempt_id")
 _NOT_PENDING = UNFINISHED - {State.PENDING}
@@ -249,6 +262,30 @@ class SQLiteExecutions(SQLExecutions):
 
     # ---- writing
 
+    def insert_unknown(self, rows: Iterable[Execution]) -> bool:
+        """In one statement, if they differ by nothing but their ids and arguments."""
+        columns = columns_of_new(list(rows))
+        ids, arguments = columns.pop("id"), columns.pop("args")
+        if (
+            any(map(_differ, columns.values()))
+            or not is_storable("".join(ids))
+            or sum(map(len, arguments)) > _TEXT_AT_ONCE
+        ):
+            return self._insert_unknown_one_by_one({"id": ids, "attempt_id": ids, "args": arguments, **columns})
+        same = {name: values[0] for name, values in columns.items() if values[0] != _DEFAULTS[name]}
+        names, marks = ", ".join(same), ", ".join("?" * len(same))
+        sql = (
+            f"INSERT INTO executions (id, attempt_id, args, {names}) SELECT key, key, value, {marks} "
+            "FROM json_each(?) WHERE true ON CONFLICT (id) DO NOTHING"
+        )
+        new = json.dumps(dict(zip(ids, arguments, strict=True)))
+        return self._session().run(sql, (*same.values(), new)) == len(ids)
+
+    def _insert_unknown_one_by_one(self, columns: Mapping[str, list[Any]]) -> bool:
+        rows = list(zip(*columns.values(), strict=True))
+        sql = insert(tuple(columns), "executions") + " ON CONFLICT (id) DO NOTHING"
+        return self._session().run_many(sql, rows) == len(rows)
+
     def end_at_once(self, outcomes: Sequence[Outcome]) -> Set[str]:
         """Without having been read before. Mostly all are ended; otherwise it is asked which."""
         session = self._session()
@@ -292,6 +329,10 @@ def _waiting(queue: str, delayed: int, where: Conditions) -> Conditions:
     """What waits in a queue: what was due when it was made, or what was not."""
     terms = ["state = 'pending'", "queue = ?", f"delayed = {delayed}", *where.terms]
     return Conditions(SQLITE, terms, [queue, *where.parameters])
+
+
+def _differ(values: list[Any]) -> bool:
+    return values.count(values[0]) < len(values)
 
 
 def _fence(outcome: Outcome) -> Row:

@@ -524,6 +524,66 @@ def test_labels_that_are_no_json_do_not_break_a_search_for_labels(store: SQLiteS
     assert ids(store.list_executions(ExecutionFilter(labels={"team": "a"})).items) == ["b"]
 
 
+# ---- Many at once
+
+
+@pytest.mark.parametrize(
+    "works",
+    [
+        [Work("mail")],
+        [Work("mail", "{}"), Work("mail", '{"to":"\\"it\'s\\" ü\\n"}')],
+        [Work("mail", queue="slow", labels=(("team", "a"),)), Work("mail", "[" * 1_000_000)],
+        [Work("mail"), Work("report", priority=3, timeout=5)],
+    ],
+)
+def test_what_is_enqueued_together_is_there_as_it_was_given_and_only_once(
+    store: SQLiteStorage, works: list[Work]
+) -> None:
+    items = [
+        NewExecution(one, work, Cause.ENQUEUE, T0 + SECOND)
+        for one, work in zip(("a'\"ü", *"bcdef"), [*works, *works, *works], strict=False)
+    ]
+    first = store.add_executions(items[:2], T0)
+
+    again = store.add_executions(items, T0 + 1)
+
+    assert [result.created for result in (*first, *again)] == [True] * (len(items[:2]) + len(items))
+    rows = store.get_executions([item.id for item in items])
+    assert [(item.id, item.work, item.due_at) for item in items] == [
+        (row.id, row.work, row.not_before) for row in rows.values()
+    ]
+    assert [row.created_at for row in rows.values()] == [T0] * 2 + [T0 + 1] * (len(items) - 2)
+
+
+def test_of_outcomes_that_go_down_together_each_is_recorded_with_its_own_end_and_the_stale_are_told(
+    store: SQLiteStorage,
+) -> None:
+    enqueue(store, *"abcde")
+    store.start(NODE.id, T0, items=list("abcde"))
+    ended = [
+        Outcome("a", "a", NODE.id, Ending.SUCCEEDED, T0 + 1, alone=True),
+        Outcome("b", "b", NODE.id, Ending.SUCCEEDED, T0 + 2, alone=True),
+        Outcome("c", "c", NODE.id, Ending.SUCCEEDED, T0 + 3, result="[1]", alone=True),
+        Outcome("d", "d", NODE.id, Ending.FAILED, T0 + 4, error="no", alone=True),
+    ]
+    stale = [
+        Outcome("e", "e", "node-2", Ending.SUCCEEDED, T0 + 5, alone=True),
+        Outcome("g", "g", NODE.id, Ending.SUCCEEDED, T0 + 7, alone=True),
+    ]
+
+    answers = [store.finish(outcomes, T0 + 9) for outcomes in (ended[:1], [*ended, *stale])]
+
+    assert [(answer.applied, answer.stale) for answer in answers] == [({"a"}, set()), (set("abcd"), set("eg"))]
+    rows = store.get_executions(list("abcde")).values()
+    assert [(row.id, row.state.value, row.finished_at, row.result, row.error) for row in rows] == [
+        ("a", "succeeded", T0 + 1, None, None),
+        ("b", "succeeded", T0 + 2, None, None),
+        ("c", "succeeded", T0 + 3, "[1]", None),
+        ("d", "failed", T0 + 4, None, "no"),
+        ("e", "running", None, None, None),
+    ]
+
+
 # ---- Retention
 
 
