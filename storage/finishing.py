@@ -49,11 +49,23 @@ class Finishing(Holding):
         answer = Finished()
         with self.transaction():
             alone, others = _parted(outcomes)
-            self._finish(others, now, answer)  # first, because their jobs are locked before any execution is
+            left = self._end_of_jobs(others, now, answer)
+            self._finish(left, now, answer)  # first, because their jobs are locked before any execution is
             ended = self.end_at_once(list(alone.values())) if alone else frozenset[str]()
             answer.applied |= ended
             self._finish([outcome for attempt_id, outcome in alone.items() if attempt_id not in ended], now, answer)
         return answer
+
+    def _end_of_jobs(self, outcomes: Sequence[Outcome], now: Instant, answer: Finished) -> Sequence[Outcome]:
+        """End what can be ended at once; gives what is left."""
+        final = {outcome.attempt_id: outcome for outcome in outcomes if outcome.ending in FINAL}
+        ended = self.end_of_jobs_at_once(list(final.values())) if final else dict[str, str]()
+        if not ended:
+            return outcomes
+        answer.applied.update(ended)
+        answer.ended += [(job_id, final[attempt_id].at) for attempt_id, job_id in ended.items()]
+        note_ready(answer.ready, self.release_held(set(ended.values()), now))
+        return [outcome for outcome in outcomes if outcome.attempt_id not in ended]
 
     def _finish(self, outcomes: Sequence[Outcome], now: Instant, answer: Finished) -> None:
         if not outcomes:

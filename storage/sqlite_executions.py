@@ -57,7 +57,7 @@ UPDATE executions SET state = 'running', occupies = 1, node = ?1, started_at = ?
 WHERE rowid {IN_LIST.replace("?", "?3")}"""
 
 # Fenced by the attempt and its node (law 3).
-_RUNS: Final = "id = ? AND attempt_id = ? AND node = ? AND state = 'running' AND job_id IS NULL"
+_RUNS: Final = "id = ? AND attempt_id = ? AND node = ? AND state = 'running' AND (job_id IS NULL) = ?"
 _END: Final = f"""
 UPDATE executions SET state = ?, finished_at = ?, result = ?, error = ?, occupies = 0, open = 0 WHERE {_RUNS}"""
 # The same for many at once, of which nothing is told but when they ended: an object of ids and instants.
@@ -65,10 +65,16 @@ _END_MANY: Final = f"""
 UPDATE executions INDEXED BY {_IDS}
 SET state = ?, finished_at = ended.value, result = NULL, error = NULL, occupies = 0, open = 0
 FROM json_each(?) AS ended
-WHERE executions.id = ended.key AND attempt_id = executions.id AND node = ? AND state = 'running' AND job_id IS NULL"""
+WHERE executions.id = ended.key AND attempt_id = executions.id AND node = ? AND state = 'running'
+    AND (job_id IS NULL) = ?"""
 _ENDED: Final = f"""
 SELECT id, attempt_id, node, state, finished_at FROM executions
 WHERE id {IN_LIST} AND occupies = 0 AND job_id IS NULL"""
+_RUN_FOR_JOBS: Final = f"""
+SELECT id, attempt_id, node, job_id FROM executions
+WHERE id {IN_LIST} AND state = 'running' AND job_id IS NOT NULL"""
+_ANY_HELD: Final = """
+SELECT 1 FROM executions INDEXED BY open_states WHERE open = 1 AND state <> 'pending' AND state = 'held' LIMIT 1"""
 
 
 class SQLiteExecutions(SQLExecutions):
@@ -209,6 +215,23 @@ class SQLiteExecutions(SQLExecutions):
                 found[queue] = min(instants)
         return found
 
+    # ---- of jobs
+
+    def holding_jobs(self, job_ids: Collection[str]) -> Collection[str]:
+        """None of them, if nothing is held at all."""
+        return job_ids if job_ids and self._session().fetch(_ANY_HELD) else ()
+
+    def crowded_jobs(self, job_ids: Collection[str]) -> dict[str, list[Execution]]:
+        """Counted in an index: mostly there are none."""
+        if not job_ids:
+            return {}
+        rows = self._session().fetch(
+            "SELECT job_id FROM executions INDEXED BY open_of_job "
+            f"WHERE open = 1 AND job_id IS NOT NULL AND job_id {IN_LIST} GROUP BY job_id HAVING count(*) > 1",
+            (listed(job_ids),),
+        )
+        return super().crowded_jobs([row[0] for row in rows])
+
     # ---- lists
 
     def _way_to(self, where: ExecutionFilter, *, stops_early: bool = False) -> tuple[str, Conditions]:
@@ -266,6 +289,7 @@ class SQLiteExecutions(SQLExecutions):
         """In one statement, if they differ by nothing but their ids and arguments."""
         columns = columns_of_new(list(rows))
         ids, arguments = columns.pop("id"), columns.pop("args")
+        self._session().newsworthy = True
         if (
             any(map(_differ, columns.values()))
             or not is_storable("".join(ids))
@@ -290,7 +314,7 @@ class SQLiteExecutions(SQLExecutions):
         """Without having been read before. Mostly all are ended; otherwise it is asked which."""
         session = self._session()
         ended = [outcome for outcome in outcomes if is_storable(outcome.execution_id + outcome.attempt_id)]
-        if self._end(ended) < len(ended):
+        if self._end(ended, alone=True) < len(ended):
             # One that had ended so before is its own repeat.
             as_told = set(session.fetch(_ENDED, (listed(outcome.execution_id for outcome in ended),)))
             ended = [outcome for outcome in ended if (*_fence(outcome), *_end(outcome)) in as_told]
@@ -298,17 +322,29 @@ class SQLiteExecutions(SQLExecutions):
             session.known.pop(outcome.execution_id, None)
         return {outcome.attempt_id for outcome in ended}
 
-    def _end(self, outcomes: Sequence[Outcome]) -> int:
-        """Gives how many it has ended."""
+    def end_of_jobs_at_once(self, outcomes: Sequence[Outcome]) -> Mapping[str, str]:
+        """Of their rows only their jobs are read."""
+        session = self._session()
+        sound = [outcome for outcome in outcomes if is_storable(outcome.execution_id + outcome.attempt_id)]
+        rows = session.fetch(_RUN_FOR_JOBS, (listed(outcome.execution_id for outcome in sound),))
+        jobs = {row[:3]: row[3] for row in rows}
+        ended = [outcome for outcome in sound if _fence(outcome) in jobs]
+        self._end(ended, alone=False)
+        for outcome in ended:
+            session.known.pop(outcome.execution_id, None)
+        return {outcome.attempt_id: jobs[_fence(outcome)] for outcome in ended}
+
+    def _end(self, outcomes: Sequence[Outcome], *, alone: bool) -> int:
+        """What is of no job, or of one. Gives how many it has ended."""
         session, alike, ended = self._session(), dict[tuple[str, str], dict[str, Instant]](), 0
         others: list[Row] = []
         for outcome in outcomes:
             if outcome.result is None and outcome.error is None and outcome.attempt_id == outcome.execution_id:
                 alike.setdefault((FINAL[outcome.ending].value, outcome.node), {})[outcome.execution_id] = outcome.at
             else:
-                others.append(_end_row(outcome))
+                others.append((*_end_row(outcome), alone))
         for (state, node), instants in alike.items():
-            ended += session.run(_END_MANY, (state, json.dumps(instants), node))
+            ended += session.run(_END_MANY, (state, json.dumps(instants), node, alone))
         return ended + session.run_many(_END, others) if others else ended
 
     def _insert(self, columns: Sequence[str], table: str, rows: Sequence[Row]) -> None:
@@ -318,10 +354,16 @@ class SQLiteExecutions(SQLExecutions):
             session.newsworthy = True
 
     def _update(self, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        session = self._session()
+        session, alike = self._session(), dict[Row, list[str]]()
+        for row in rows:
+            alike.setdefault(row[:-1], []).append(row[-1])
         assigned = ", ".join(f"{column} = ?" for column in columns)
-        session.run_many(f"UPDATE executions SET {assigned} WHERE id = ?", rows)
-        if "state" in columns and any(row[columns.index("state")] == State.PENDING.value for row in rows):
+        if len(alike) < len(rows):  # as of those that start together
+            for values, ids in alike.items():
+                session.run(f"UPDATE executions SET {assigned} WHERE id {IN_LIST}", (*values, listed(ids)))
+        else:
+            session.run_many(f"UPDATE executions SET {assigned} WHERE id = ?", rows)
+        if "state" in columns and any(values[columns.index("state")] == State.PENDING.value for values in alike):
             session.newsworthy = True
 
 

@@ -284,6 +284,10 @@ class Tables(ABC):
         """
         return frozenset()
 
+    def end_of_jobs_at_once(self, outcomes: Sequence[Outcome]) -> Mapping[str, str]:
+        """The same for what belongs to jobs. Gives the attempts that were ended, each with its job."""
+        return {}
+
     @abstractmethod
     def next_due_rows(
         self, after: Instant, queues: Collection[str] | None, ignore: Collection[str]
