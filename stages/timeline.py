@@ -12,7 +12,7 @@ It is told what time it is; it knows nothing of nodes, slots or stores.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TypeAlias
 
@@ -23,7 +23,7 @@ from ..model.schedule import BoundSchedule
 from .misfire import Entry, due_of
 
 _SHARED = 4096
-"""How many computations are remembered at most."""
+"""Of how many schedules the last answer is remembered at most."""
 
 
 class _Group:
@@ -75,8 +75,8 @@ class Timeline:
         self._now: Instant = 0
         self._pushed = 0
         self._left_behind = 0
-        self._shared: dict[tuple[Hashable, Instant], Instant | None] = {}
-        self._last_step: tuple[BoundSchedule | None, Instant, Instant | None] = (None, 0, None)
+        self._steps: dict[int, tuple[BoundSchedule, Instant, Instant | None]] = {}
+        """The last answer of each bound schedule, found by its identity: to compare two costs more than most steps."""
         self._last_bound: BoundSchedule | None = None
 
     def __len__(self) -> int:
@@ -215,10 +215,13 @@ class Timeline:
 
     def next_after(self, bound: BoundSchedule, instant: Instant) -> Instant | None:
         """The schedule's own answer, computed once for all jobs that share it."""
-        of_bound, of_instant, following = self._last_step
-        if of_bound is not bound or of_instant != instant:  # jobs due together mostly ask the same in a row
-            following = self._look_up(bound, instant)
-            self._last_step = bound, instant, following
+        known = self._steps.get(id(bound))
+        if known is not None and known[0] is bound and known[1] == instant:
+            return known[2]
+        following = bound.next_after(instant)
+        if len(self._steps) >= _SHARED:
+            self._steps.clear()
+        self._steps[id(bound)] = bound, instant, following
         return following
 
     # ---- inside
@@ -229,17 +232,6 @@ class Timeline:
         if last is None or (last is not bound and last.shares_with != bound.shares_with):
             last = self._last_bound = bound
         return last
-
-    def _look_up(self, bound: BoundSchedule, instant: Instant) -> Instant | None:
-        key = (bound.shares_with, instant)
-        try:
-            return self._shared[key]
-        except KeyError:
-            pass
-        if len(self._shared) >= _SHARED:
-            self._shared.clear()
-        following = self._shared[key] = bound.next_after(instant)
-        return following
 
     def _add(self, entry: Entry) -> None:
         bucket = self._buckets.get(entry.due)
