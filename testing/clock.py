@@ -37,6 +37,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 # set off (an event set, a task started) may need a few rounds more to show up in the count.
 _ROUNDS_BETWEEN_TIMERS = 2
 _ROUNDS_AT_THE_ENDS = 10
+# A scheduler that ends stops its stages one after another, some rounds each, and nothing of that is counted.
+_ROUNDS_OF_AN_END = 200
 
 # Timers that were dropped stay in the heap until their time comes, unless they are more than this and than half of it.
 _DROPPED_KEPT = 256
@@ -368,7 +370,7 @@ class VirtualClock:
             while True:
                 # Time passes even when something does not come to rest: a shutdown is bounded.
                 with anyio.move_on_after(self._patience.total_seconds()):
-                    await self._rest(_ROUNDS_AT_THE_ENDS)
+                    await self._rest(_ROUNDS_OF_AN_END)
                 if self._timers.is_due(_FOREVER):
                     self._timers.fire_next()
                 else:
