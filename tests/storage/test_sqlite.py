@@ -190,12 +190,33 @@ def test_an_older_file_is_brought_to_the_present_schema(
     assert list(store.get_executions(["x"])) == ["x"]
 
 
+@pytest.mark.parametrize("found", range(1, sqlite_schema.VERSION))
+def test_a_file_of_each_earlier_version_becomes_what_a_new_one_is(
+    store: SQLiteStorage, path: Path, tmp_path: Path, found: int
+) -> None:
+    old = tmp_path / "old.db"
+    connection = sqlite3.connect(old)
+    for step in sqlite_schema.STEPS[:found]:
+        connection.executescript(step)
+    for mark in sqlite_schema.marks(found, with_app_tables=False):
+        connection.execute(mark)
+    connection.commit()
+    connection.close()
+
+    storage = SQLiteStorage(old)
+    storage.open(NODE, T0)
+    storage.close()
+
+    layout = "SELECT type, name, sql FROM sqlite_master ORDER BY type, name"
+    assert query(old, layout) == query(path, layout)
+
+
 def test_each_table_and_index_is_made_by_a_statement_of_its_own() -> None:
     script = ";".join(sqlite_schema.STEPS)
 
     found = [statement for step in sqlite_schema.STEPS for statement in sqlite_schema.statements(step)]
 
-    assert len(found) == script.count("CREATE") + script.count("INSERT")
+    assert len(found) == sum(map(script.count, ("CREATE", "INSERT", "DROP")))
 
 
 # ---- Files that are no store of this version
