@@ -2,7 +2,7 @@
 
 Claim: at half of the highest rate that holds, neither the resident memory nor the lateness of the starts grows, in
 memory and on SQLite and PostgreSQL; and an hour on the virtual clock leaves as much memory as it found. There is nobody
-beside: the bar is flat.
+beside: the bar is flat. The bars below say which part of that this run bears out.
 
 In real time the highest rate is searched for first, in short windows; then jobs that are due each second run at half of
 it for so many seconds as the size says. Each second the resident memory and the median lateness of the starts are

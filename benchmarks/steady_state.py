@@ -2,7 +2,8 @@
 
 Claim: 10,000 no-op async jobs that are due each second, all at one instant, in memory, are all run, with a lateness of
 at most a tenth of APScheduler 3.11's; and the rate that holds on one core is above the 57,000 a second of Quantum on
-the BEAM (which was measured elsewhere). Every run has its verdict and its outcome, and retention is on.
+the BEAM (which was measured elsewhere). Every run has its verdict and its outcome, and retention is on. The bars below
+say which part of that this run bears out.
 
 A run counts as done if it has begun by a second after the last instant of the window. "Spread" are jobs whose times are
 spread over the second as they were added. The highest rate that holds is searched for by doubling and then by halving
