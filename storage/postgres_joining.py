@@ -26,6 +26,7 @@ from .joining import JoinedLedger, ended_inside
 from .postgres_connections import Answer, Statements, marked, store_error
 from .postgres_schema import VERSION, quoted
 from .postgres_tables import PostgresTables
+from .postgres_wire import Said
 from .rows import Row
 
 Place: TypeAlias = tuple[str, int | None]
@@ -316,17 +317,6 @@ class _Blocking:
 
 
 @frozen
-class _Rows:
-    """What an awaited statement has given."""
-
-    rows: list[Row]
-    rowcount: int
-
-    def fetchall(self) -> list[Row]:
-        return self.rows
-
-
-@frozen
 class _Awaited:
     """A connection whose methods are awaited on its loop, while the thread that this is used in waits."""
 
@@ -348,10 +338,10 @@ class _Awaited:
     def roll_back(self) -> None:
         anyio.from_thread.run(self.connection.rollback)
 
-    async def _execute(self, sql: str, parameters: Sequence[Any] | None, prepare: bool | None) -> _Rows:
+    async def _execute(self, sql: str, parameters: Sequence[Any] | None, prepare: bool | None) -> Said:
         async with psycopg.AsyncCursor(self.connection, row_factory=tuple_row) as cursor:
             await cursor.execute(_as_sent(sql, parameters), parameters, prepare=prepare)
-            return _Rows(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
+            return Said(await cursor.fetchall() if cursor.description else [], cursor.rowcount)
 
     async def _execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         async with psycopg.AsyncCursor(self.connection) as cursor:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,22 @@ def test_one_who_is_no_node_is_heard(stores: tuple[SQLiteStorage, SQLiteStorage]
 
     with visitor.looking():
         enqueue(visitor, "x")
+
+    assert ear.hears()
+    ear.stop()
+
+
+def test_the_end_of_a_caller_s_transaction_is_heard(stores: tuple[SQLiteStorage, SQLiteStorage], path: Path) -> None:
+    speaker, hearer = stores
+    ear = Ear(hearer)
+    with closing(sqlite3.connect(path)) as connection:
+        joined = speaker.on_connection(connection)
+        joined.add_executions([NewExecution("x", Work("mail"), Cause.ENQUEUE, T0)], T0)
+        assert not speaker.has_ended("")
+        assert not ear.has_heard()
+        connection.commit()
+
+        assert speaker.has_ended("")
 
     assert ear.hears()
     ear.stop()
